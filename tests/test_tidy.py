@@ -22,7 +22,7 @@ THIS_FILE = Path(__file__).resolve().relative_to(CHECKOUT).as_posix()
 FORBIDDEN_TEXT = {
     "unfinished work": re.compile(r"\b(TODO|FIXME)\b"),
     "a path of one machine": re.compile(
-        r"/work/(main|shared|\.library|\.mirror)\b|/root/|/\.pyenv\b|/opt/wheels\b"
+        r"/work/(main|shared|\.library|\.mirror)\b|(?<![\w}>*])/root/|/\.pyenv\b|/opt/wheels\b"
     ),
     "a package registry's host": re.compile(
         r"\b(pypi\.org|pythonhosted\.org|npmjs\.(org|com)|(deb|ftp|snapshot|security)\.debian\.org)\b"
