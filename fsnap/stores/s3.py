@@ -1,0 +1,344 @@
+"""S3 and what speaks its protocol, through boto3.
+
+Endpoint, region and credentials are found by the SDK itself (``AWS_ENDPOINT_URL``,
+``AWS_REGION``, profile, instance role, …).  Its own retries are off: a retry inside
+the SDK would turn a create that won into "exists already" without anybody knowing.
+
+An object is at most 64 MiB, so each is one PUT: the create-only condition, the
+checksum and the atomicity of a single PUT are then one and the same request.  Each
+PUT carries the SHA-256 of its bytes; the server refuses others, and the checksum in
+its answer is compared.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from hashlib import md5, sha256
+from typing import Any, Protocol, cast
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from fsnap.errors import CorruptData, StoreUnavailable, StoreUnfit, UsageError
+from fsnap.stores._s3errors import error_code, reported
+from fsnap.stores.base import Buffer, CorruptTransfer, ObjectInfo
+from fsnap.stores.keys import check_key, check_prefix, check_range, is_key
+
+_BEFORE_SLASH = re.compile(r"(?<=[^/])[-.]")
+"""A sign within a segment that comes before ``/``: the two of a key's alphabet that do."""
+
+_ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Options:
+    """What a user may set besides the SDK's own variables."""
+
+    server_side_encryption: str | None = None
+    """``AES256``, ``aws:kms`` or ``aws:kms:dsse``; the bucket's default otherwise."""
+
+    kms_key_id: str | None = None
+    storage_class: str | None = None
+    connect_timeout_s: float = 5.0
+    read_timeout_s: float = 30.0
+    """Longest silence of the server, not the length of a transfer."""
+
+    max_connections: int = 32
+    """Requests at once; more threads than that wait for each other."""
+
+    def __post_init__(self) -> None:
+        if self.storage_class in _ARCHIVES:
+            raise UsageError(
+                f"storage class {self.storage_class}: what it holds cannot be read at once",
+                hint="Choose one with immediate access.",
+            )
+
+    def put_arguments(self) -> dict[str, str]:
+        """The part of a PUT that these decide."""
+        given = {
+            "ServerSideEncryption": self.server_side_encryption,
+            "SSEKMSKeyId": self.kms_key_id,
+            "StorageClass": self.storage_class,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+class _Api(Protocol):
+    """The part of boto3's untyped client that is used."""
+
+    def put_object(self, **arguments: Any) -> dict[str, Any]: ...
+    def get_object(self, **arguments: Any) -> dict[str, Any]: ...
+    def head_object(self, **arguments: Any) -> dict[str, Any]: ...
+    def list_objects_v2(self, **arguments: Any) -> dict[str, Any]: ...
+    def delete_object(self, **arguments: Any) -> dict[str, Any]: ...
+
+
+class _Clients:
+    """One SDK session, and a client for each set of options; clients are thread-safe, making them is not."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._session: Any = None
+        self._made: dict[S3Options, _Api] = {}
+
+    def client(self, options: S3Options) -> _Api:
+        with self._lock:
+            if options not in self._made:
+                self._made[options] = self._make(options)
+            return self._made[options]
+
+    def _make(self, options: S3Options) -> _Api:
+        if self._session is None:
+            # Of the two names for the region that AWS uses, this SDK reads AWS_DEFAULT_REGION alone.
+            self._session = boto3.session.Session(region_name=os.environ.get("AWS_REGION") or None)
+        client = self._session.client("s3", config=_config(options, sign_payload=False))
+        if not str(client.meta.endpoint_url).startswith("https:"):
+            # Over TLS the signed checksum header stands for the payload. Without, some servers insist.
+            client = self._session.client("s3", config=_config(options, sign_payload=True))
+        return cast(_Api, client)
+
+
+def _config(options: S3Options, *, sign_payload: bool) -> Any:
+    return Config(
+        connect_timeout=options.connect_timeout_s,
+        read_timeout=options.read_timeout_s,
+        max_pool_connections=options.max_connections,
+        tcp_keepalive=True,
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        s3={"payload_signing_enabled": sign_payload},
+        user_agent_extra="fsnap",
+    )
+
+
+class S3Store:
+    """The objects of *bucket* under *prefix* (``""`` or ``a/b``, no slash at either end)."""
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        options: S3Options | None = None,
+        clients: _Clients | None = None,
+    ) -> None:
+        self._bucket = bucket
+        self._prefix = prefix
+        self._base = prefix + "/" if prefix else ""
+        self._options = options or S3Options()
+        self._clients = clients or _Clients()
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self._bucket}" + (f"/{self._prefix}" if self._prefix else "")
+
+    def hurried(self, wait_s: float) -> S3Store:
+        """The same store, with no wait for the network in a single call longer than *wait_s* seconds."""
+        options = replace(
+            self._options,
+            connect_timeout_s=min(wait_s, self._options.connect_timeout_s),
+            read_timeout_s=min(wait_s, self._options.read_timeout_s),
+        )
+        return S3Store(self._bucket, self._prefix, options=options, clients=self._clients)
+
+    def put(self, key: str, data: Buffer) -> None:
+        self._put(key, data, {})
+
+    def create(self, key: str, data: Buffer) -> None:
+        self._put(key, data, {"IfNoneMatch": "*"})
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        check_key(key)
+        check_range(start, length)
+        if length == 0:
+            self._expect_size(key, start)
+            return b""
+        if start == 0 and length is None:
+            return self._whole(key)
+        with reported(self._bucket, f"read {self._name(key)}"):
+            end = "" if length is None else str(start + length - 1)
+            try:
+                answer = self._api.get_object(**self._object(key), Range=f"bytes={start}-{end}")
+            except ClientError as error:
+                if error_code(error)[1] != 416:
+                    raise
+                return self._beyond(key, start, length)
+            data = _body(answer)
+        return self._checked_part(key, start, length, str(answer.get("ContentRange", "")), data)
+
+    def list(self, prefix: str = "", *, after: str = "") -> Iterator[ObjectInfo]:
+        check_prefix(prefix)
+        check_prefix(after)
+        return self._in_order(self._rows(prefix, after), prefix, after)
+
+    def delete(self, key: str) -> None:
+        check_key(key)
+        with reported(self._bucket, f"delete {self._name(key)}"):
+            self._api.delete_object(**self._object(key))
+
+    @property
+    def _api(self) -> _Api:
+        return self._clients.client(self._options)
+
+    def _name(self, key: str) -> str:
+        return self._base + key
+
+    def _object(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._name(key)}
+
+    def _put(self, key: str, data: Buffer, condition: dict[str, str]) -> None:
+        check_key(key)
+        body = bytes(data) if isinstance(data, memoryview) else data  # the SDK takes no memoryview
+        checksum = b64encode(sha256(body).digest()).decode()
+        with reported(self._bucket, f"write {self._name(key)}"):
+            answer = self._api.put_object(
+                **self._object(key),
+                Body=body,
+                ChecksumSHA256=checksum,
+                **self._options.put_arguments(),
+                **condition,
+            )
+            self._confirm(key, body, checksum, answer)
+
+    def _confirm(self, key: str, body: bytes | bytearray, checksum: str, answer: dict[str, Any]) -> None:
+        """That the server has these bytes, by the best that it offers: its checksum, its ETag, the length."""
+        confirmed = answer.get("ChecksumSHA256")
+        if confirmed == checksum:
+            return
+        if confirmed is None:
+            if str(answer.get("ETag", "")).strip('"') == md5(body, usedforsecurity=False).hexdigest():
+                return
+            if self._size_bytes(key) == len(body):
+                return
+        raise CorruptTransfer(
+            f"s3 bucket {self._bucket}: wrote {self._name(key)}, but the store confirms other bytes"
+        )
+
+    def _size_bytes(self, key: str) -> int:
+        return int(self._api.head_object(**self._object(key))["ContentLength"])
+
+    def _beyond(self, key: str, start: int, length: int | None) -> bytes:
+        """What 416 means: the end of the object if *start* is just there, else that it is too short."""
+        size_bytes = self._expect_size(key, start + (length or 0))
+        if length is None and start == size_bytes:
+            return b""
+        raise StoreUnavailable(f"s3 bucket {self._bucket}: {self._name(key)} was replaced while it was read")
+
+    def _expect_size(self, key: str, end: int) -> int:
+        """The object's size, which reaches *end*; a range request cannot ask for nothing."""
+        with reported(self._bucket, f"read {self._name(key)}"):
+            size_bytes = self._size_bytes(key)
+        if end > size_bytes:
+            raise self._short(key, size_bytes, end)
+        return size_bytes
+
+    def _whole(self, key: str) -> bytes:
+        with reported(self._bucket, f"read {self._name(key)}"):
+            # The SDK compares the checksum if the server sends one; it does for whole objects alone.
+            answer = self._api.get_object(**self._object(key), ChecksumMode="ENABLED")
+            return _body(answer)
+
+    def _checked_part(self, key: str, start: int, length: int | None, range_said: str, data: bytes) -> bytes:
+        unit, _, rest = range_said.partition(" ")
+        span, _, size = rest.partition("/")
+        if unit != "bytes" or span != f"{start}-{start + len(data) - 1}" or not size.isdigit():
+            raise StoreUnfit(
+                f"s3 bucket {self._bucket}: asked for {self._name(key)} from byte {start},"
+                f" the store answered with {len(data)} bytes and the range {range_said!r}",
+                hint="Use a store that honours range requests.",
+            )
+        end = int(size) if length is None else start + length
+        if start + len(data) != end:
+            raise self._short(key, int(size), end)
+        return data
+
+    def _short(self, key: str, size_bytes: int, end: int) -> CorruptData:
+        return CorruptData(
+            f"s3 bucket {self._bucket}: {self._name(key)} has {size_bytes} bytes, not the {end} asked for"
+        )
+
+    def _in_order(self, rows: Iterable[ObjectInfo], prefix: str, after: str) -> Iterator[ObjectInfo]:
+        """*rows* greater than *after*, in byte order; see :func:`_groups`."""
+        last = after
+        for group in _groups(rows, prefix):
+            for row in sorted(group, key=lambda row: row.key):
+                if row.key <= after:
+                    continue
+                if row.key <= last:
+                    raise StoreUnfit(
+                        f"s3 bucket {self._bucket}: the store lists {row.key} after {last}, out of order",
+                        hint="Use a store that lists keys in byte order.",
+                    )
+                last = row.key
+                yield row
+
+    def _rows(self, prefix: str, after: str) -> Iterator[ObjectInfo]:
+        arguments: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._base + prefix, "MaxKeys": 1000}
+        if after:
+            arguments["StartAfter"] = self._base + _start_after(prefix, after)
+        while True:
+            with reported(self._bucket, f"list {self._base}{prefix}"):
+                page = self._api.list_objects_v2(**arguments)
+            for row in page.get("Contents", ()):
+                key = str(row["Key"])[len(self._base) :]
+                if is_key(key):
+                    modified_s = row["LastModified"].timestamp()
+                    yield ObjectInfo(key=key, size_bytes=int(row["Size"]), modified_s=modified_s)
+            if not page.get("IsTruncated"):
+                return
+            if not page.get("NextContinuationToken"):
+                raise StoreUnavailable(f"s3 bucket {self._bucket}: a listing broke off")
+            arguments["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _groups(rows: Iterable[ObjectInfo], prefix: str) -> Iterator[list[ObjectInfo]]:
+    """*rows* cut where sorting each piece sorts the whole.
+
+    Some servers list as a tree is walked: all of ``a/`` before ``a-b`` and ``a.b``,
+    though ``-`` and ``.`` come before ``/``.  (SeaweedFS 4.48 does.)  So what begins
+    with ``a``, ``a-`` or ``a.`` below the prefix's directory is held until something
+    else comes: of a listing of all tasks, the objects of one task at a time.
+    """
+    depth = prefix.count("/")
+    group: list[ObjectInfo] = []
+    first = ""
+    for row in rows:
+        segment = row.key.split("/")[depth]
+        if group and segment != first and not segment.startswith((first + "-", first + ".")):
+            yield group
+            group = []
+        if not group:
+            first = segment
+        group.append(row)
+    yield group
+
+
+def _start_after(prefix: str, after: str) -> str:
+    """*after*, put back so that a server which lists as a tree is walked skips nothing that is greater.
+
+    There ``b/x`` comes before ``b-c``, and would be skipped; on ``b`` some skip it too.  So
+    for both this gives ``a~``, which is less than ``b`` and all that begins with it, and
+    greater than every key that is less.
+    """
+    if after.endswith("/"):
+        return after
+    sign = _BEFORE_SLASH.search(after, len(prefix) if after.startswith(prefix) else 0)
+    name = after[: sign.start()] if sign else after
+    return name[:-1] + chr(ord(name[-1]) - 1) + "~"
+
+
+def _body(answer: dict[str, Any]) -> bytes:
+    """The whole body; the SDK raises when it is shorter than the answer's header says."""
+    with closing(answer["Body"]) as stream:
+        data: bytes = stream.read()
+    if len(data) != int(answer["ContentLength"]):
+        raise StoreUnavailable(f"an answer of {answer['ContentLength']} bytes broke off at {len(data)}")
+    return data
