@@ -1,0 +1,64 @@
+"""Who may claim a task, and when: the rules, without any I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fsnap.core.model import LIVE, TERMINAL, Attempt, Basis, Holder, State, TaskState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What a would-be claimant knows beside the journal."""
+
+    me: Holder
+    attempt: Attempt | None
+    holder_gone: bool = False
+    """The recorded init is known to be dead: same machine and boot, and no such process; or another boot."""
+    heartbeat_still_ms: int = 0
+    """For how long this claimant's own clock has seen the heartbeat unchanged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """May this node claim now?"""
+
+    basis: Basis | None
+    reason: str
+    wait_ms: int | None = None
+    """When refused: how long until the lease can be called expired, if waiting may help."""
+
+
+def judge(state: TaskState, sight: Sight) -> Verdict:
+    """The claim rules, in the order of their strength."""
+    if state.state in TERMINAL:
+        raise ValueError("a terminal task is not claimed")
+    if state.state is State.NEW:
+        return Verdict(basis=Basis.NEW, reason="nobody has started it")
+    if state.state is State.UPLOADED:
+        return Verdict(basis=Basis.UPLOADED, reason="its tree was stopped for good")
+    assert state.state in LIVE
+    if not state.held:
+        return Verdict(basis=Basis.GAVE_UP, reason="its holder gave it up")
+    if sight.holder_gone:
+        return Verdict(basis=Basis.HOLDER_GONE, reason="its holder's capsule is gone")
+    if _later(state.attempt, sight.attempt):
+        return Verdict(basis=Basis.LATER_ATTEMPT, reason="the scheduler started a later attempt")
+    lease_ms = state.config.lease_ms
+    if lease_ms and sight.heartbeat_still_ms >= lease_ms:
+        return Verdict(basis=Basis.LEASE_EXPIRED, reason=f"no heartbeat for {lease_ms} ms")
+    wait_ms = lease_ms - sight.heartbeat_still_ms if lease_ms else None
+    return Verdict(basis=None, reason=f"live in epoch {state.epoch} on {_who(state)}", wait_ms=wait_ms)
+
+
+def _later(recorded: Attempt | None, mine: Attempt | None) -> bool:
+    """Same scheduler and job, higher number; equal proves nothing, lower never claims."""
+    if recorded is None or mine is None:
+        return False
+    same = (recorded.scheduler, recorded.job) == (mine.scheduler, mine.job)
+    return same and mine.number > recorded.number
+
+
+def _who(state: TaskState) -> str:
+    holder = state.holder
+    return f"{holder.node} (init {holder.init_pid})" if holder else "an unknown node"

@@ -1,0 +1,192 @@
+"""The state that a journal amounts to: records folded one by one.
+
+``fold`` is the only way in which a :class:`TaskState` changes, so that every node
+that has read the same records has the same state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from fsnap.core.effects import Exit
+from fsnap.core.events import (
+    CancelAsked,
+    ClaimAsked,
+    DumpFailed,
+    Notice,
+    NoticeCancelled,
+    RenewAsked,
+    RestoreFailed,
+    RestoreReady,
+    SnapshotSaved,
+    TaskExited,
+)
+from fsnap.core.model import TERMINAL, Pending, SnapshotRef, State, TaskState
+from fsnap.core.records import Record
+
+NOTICES_KEPT = 64
+RESTORE_TRIES = 2
+"""Failures after which a snapshot is quarantined."""
+
+
+def fold(state: TaskState, record: Record) -> TaskState:
+    """*state* after *record*."""
+    changed = record.dest is not state.state or record.trigger in ("claim", "claim_bare", "begin")
+    base = replace(
+        state,
+        state=record.dest,
+        seq=record.seq,
+        epoch=record.epoch,
+        digest=record.digest,
+        since=record.at if changed else state.since,
+        note=record.note or state.note,
+    )
+    handler = _HANDLERS.get(type(record.event))
+    folded = handler(base, record) if handler else base
+    if record.trigger == "give_up":
+        folded = replace(folded, held=False, outcome=_outcome(record))
+    if record.dest in TERMINAL:
+        folded = replace(folded, held=False, pending=None, finishing=False, outcome=_outcome(record))
+    return folded
+
+
+def fold_all(state: TaskState, records: Iterable[Record]) -> TaskState:
+    """*state* after all of *records*."""
+    for record in records:
+        state = fold(state, record)
+    return state
+
+
+def _outcome(record: Record) -> str | None:
+    return next((effect.outcome for effect in record.effects if isinstance(effect, Exit)), None)
+
+
+def _claim(state: TaskState, record: Record) -> TaskState:
+    event = record.event
+    assert isinstance(event, ClaimAsked)
+    return replace(
+        state,
+        held=True,
+        holder=event.holder,
+        attempt=event.attempt,
+        config=event.config,
+        command=event.command,
+        command_digest=event.command_digest,
+        cwd=event.cwd,
+        restoring_from=state.usable[0].id if record.dest is State.RESTORING else None,
+        restored=False,
+        finishing=False,
+        pending=None,
+        cancelled=False,
+        exit_code=None,
+        outcome=None,
+        run_base_ms=0,
+        note=record.note,
+    )
+
+
+def _renew(state: TaskState, record: Record) -> TaskState:
+    """A new life under the same id: numbers that fence (seq, epoch) go on, all else is dropped."""
+    return TaskState(
+        task=state.task,
+        state=State.NEW,
+        seq=record.seq,
+        epoch=record.epoch,
+        digest=record.digest,
+        since=record.at,
+        notices=state.notices,
+        note=record.note,
+    )
+
+
+def _notice(state: TaskState, record: Record) -> TaskState:
+    event = record.event
+    assert isinstance(event, Notice)
+    notices = (*state.notices, event.notice_id)[-NOTICES_KEPT:]
+    if event.action == "rebalance" or state.pending is not None:
+        return replace(state, notices=notices)
+    pending = Pending(
+        notice_id=event.notice_id,
+        provider=event.provider,
+        window_ms=event.window_ms,
+        seen_at=record.at,
+        deadline_at=event.deadline_at or "",
+    )
+    return replace(state, notices=notices, pending=pending)
+
+
+def _notice_cancelled(state: TaskState, record: Record) -> TaskState:
+    event = record.event
+    assert isinstance(event, NoticeCancelled)
+    if state.pending is not None and state.pending.notice_id == event.notice_id:
+        return replace(state, pending=None)
+    return state
+
+
+def _saved(state: TaskState, record: Record) -> TaskState:
+    event = record.event
+    assert isinstance(event, SnapshotSaved)
+    code = 0 if record.trigger == "complete" else state.exit_code
+    return replace(state, snapshots=(*state.snapshots, event.ref), exit_code=code)
+
+
+def _restore_ready(state: TaskState, record: Record) -> TaskState:
+    ref = _ref(state, record)
+    if ref is None:
+        return state
+    return replace(
+        state,
+        restored=True,
+        restoring_from=ref.id,
+        reclaims_survived=state.reclaims_survived + 1,
+        work_saved_ms=max(state.work_saved_ms, ref.run_ms),
+        run_base_ms=ref.run_ms,
+    )
+
+
+def _restore_failed(state: TaskState, record: Record) -> TaskState:
+    event = record.event
+    assert isinstance(event, RestoreFailed)
+    failures = {**state.restore_failures}
+    failures[event.snapshot_id] = failures.get(event.snapshot_id, 0) + 1
+    quarantined = state.quarantined
+    if event.corrupt or failures[event.snapshot_id] >= RESTORE_TRIES:
+        quarantined = (*quarantined, event.snapshot_id)
+    after = replace(state, restore_failures=failures, quarantined=quarantined)
+    restoring_from = after.usable[0].id if after.usable and record.trigger == "retry_restore" else None
+    return replace(after, restoring_from=restoring_from)
+
+
+def _ref(state: TaskState, record: Record) -> SnapshotRef | None:
+    event = record.event
+    assert isinstance(event, RestoreReady)
+    return next((ref for ref in state.snapshots if ref.id == event.snapshot_id), None)
+
+
+def _exited(state: TaskState, record: Record) -> TaskState:
+    event = record.event
+    assert isinstance(event, TaskExited)
+    return replace(state, exit_code=event.exit_code, finishing=record.trigger == "finish")
+
+
+def _cancel(state: TaskState, record: Record) -> TaskState:
+    return replace(state, cancelled=True)
+
+
+def _dump_failed(state: TaskState, record: Record) -> TaskState:
+    return state
+
+
+_HANDLERS: dict[type, Callable[[TaskState, Record], TaskState]] = {
+    ClaimAsked: _claim,
+    RenewAsked: _renew,
+    Notice: _notice,
+    NoticeCancelled: _notice_cancelled,
+    SnapshotSaved: _saved,
+    RestoreReady: _restore_ready,
+    RestoreFailed: _restore_failed,
+    TaskExited: _exited,
+    CancelAsked: _cancel,
+    DumpFailed: _dump_failed,
+}

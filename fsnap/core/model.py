@@ -1,0 +1,193 @@
+"""The words of the protocol as frozen values: states, holders, snapshots, facts.
+
+All numbers are integers with their unit in the name (ms, bytes, bytes/s), so that a
+replay compares exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+SCHEMA = 1
+"""Version of the records; a journal of a newer one is refused with the version needed."""
+
+PLANNER = 1
+"""Version of the decision rules; a replay compares only records of its own."""
+
+
+class State(StrEnum):
+    """A task's state; ``statecharts/task.yaml`` says what may follow what."""
+
+    NEW = "new"
+    RUNNING = "running"
+    PREDUMPING = "predumping"
+    DUMPING = "dumping"
+    UPLOADED = "uploaded"
+    RESTORING = "restoring"
+    RESUMED = "resumed"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+TERMINAL = frozenset({State.COMPLETED, State.FAILED})
+LIVE = frozenset(set(State) - TERMINAL - {State.NEW, State.UPLOADED})
+"""States in which some node may have a copy that makes progress."""
+
+
+class Basis(StrEnum):
+    """Why a claim may be taken (DESIGN: claim)."""
+
+    NEW = "new"
+    UPLOADED = "uploaded"
+    GAVE_UP = "gave-up"
+    LATER_ATTEMPT = "later-attempt"
+    LEASE_EXPIRED = "lease-expired"
+    HOLDER_GONE = "holder-gone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who has the task's one live copy; exact enough to tell a dead init from a living one."""
+
+    node: str
+    instance: str
+    boot_id: str
+    pid_ns: str
+    init_pid: int
+    init_start: int
+    """``starttime`` of the capsule's init in clock ticks since boot (proc(5), stat field 22)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """The scheduler's count of starts of one job."""
+
+    scheduler: str
+    job: str
+    number: int
+
+    @property
+    def proves_end(self) -> bool:
+        """True where a later attempt starts only after the earlier host or container is gone."""
+        return self.scheduler in ("aws-batch", "google-batch")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotRef:
+    """One committed snapshot, as the journal knows it."""
+
+    id: str
+    manifest: str
+    """Digest of the manifest's bytes; a restore uses no other."""
+    epoch: int
+    kind: str
+    """``final`` (the tree stopped for good), ``periodic``, or ``files`` (no tree)."""
+    bytes: int
+    new_bytes: int
+    stored_bytes: int
+    committed_at: str
+    run_ms: int
+    """Run time of the task up to the freeze."""
+    stdout_bytes: int
+    stderr_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """A notice that was not taken back."""
+
+    notice_id: str
+    provider: str
+    window_ms: int
+    seen_at: str
+    deadline_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The flags of ``run`` that decisions depend on; recorded with each claim."""
+
+    lease_ms: int = 120_000
+    after_commit: str = "exit"
+    interval_ms: int | None = None
+    """Time between periodic checkpoints; ``None``: the planner's."""
+    max_overhead_permille: int = 20
+    shared_state: bool = False
+    on_restore_failure: str = "fail"
+    provider: str = "none"
+    state_dirs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """All the numbers that a decision may use, frozen."""
+
+    mono_ms: int = 0
+    at: str = ""
+    left_ms: int | None = None
+    """Until the pending notice's deadline; ``None`` without one."""
+    run_ms: int = 0
+    """Run time of the task so far, over all attempts that count."""
+    since_snapshot_ms: int = 0
+    """Since the last capture began in this attempt, or since its start."""
+    tree_bytes: int = 0
+    """Resident private memory of the tree."""
+    files_bytes: int = 0
+    """Bytes in the state dirs that would have to be read."""
+    commit_bps: int | None = None
+    """Slow-side (p95) measured rate from freeze to commit; ``None`` when nothing was measured."""
+    fixed_ms: int = 1_000
+    """What a commit costs at any size: freeze, index, manifest, journal."""
+    last_freeze_ms: int = 0
+    failed_dumps: int = 0
+    """Dumps that failed since the pending notice came."""
+    unsupported: str = ""
+    """Why this tree can't be checkpointed; empty when it can."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskState:
+    """What the journal says of a task: the fold of its records."""
+
+    task: str
+    state: State = State.NEW
+    seq: int = 0
+    epoch: int = 0
+    digest: str = ""
+    since: str = ""
+    held: bool = False
+    """False before the first claim, and after the holder's own record that it gave up."""
+    holder: Holder | None = None
+    attempt: Attempt | None = None
+    config: Config = field(default_factory=Config)
+    command: tuple[str, ...] = ()
+    command_digest: str = ""
+    cwd: str = ""
+    snapshots: tuple[SnapshotRef, ...] = ()
+    quarantined: tuple[str, ...] = ()
+    restore_failures: dict[str, int] = field(default_factory=dict)
+    restoring_from: str | None = None
+    restored: bool = False
+    """This attempt's tree came from a snapshot: its live state is ``resumed``."""
+    finishing: bool = False
+    """The root has exited; its files are being saved."""
+    pending: Pending | None = None
+    notices: tuple[str, ...] = ()
+    """Ids of the notices seen, newest last, bounded."""
+    cancelled: bool = False
+    exit_code: int | None = None
+    outcome: str | None = None
+    reclaims_survived: int = 0
+    work_saved_ms: int = 0
+    run_base_ms: int = 0
+    """Run time that this attempt started from."""
+    note: str = ""
+    """The last reason given for a decision that a user should read."""
+
+    @property
+    def usable(self) -> tuple[SnapshotRef, ...]:
+        """Committed snapshots of a tree that may be restored, newest first."""
+        return tuple(
+            ref for ref in reversed(self.snapshots) if ref.kind != "files" and ref.id not in self.quarantined
+        )
