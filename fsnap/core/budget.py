@@ -35,7 +35,7 @@ class Plan:
 
     @property
     def go(self) -> bool:
-        """Try the dump.  Only a measured rate that does not fit says no: trying costs a pause, not trying the work."""
+        """Try the dump.  Only a measured rate that does not fit says no: a try costs a pause at most."""
         return self.left_ms > 0 and (self.margin_ms >= 0 or not self.measured)
 
 

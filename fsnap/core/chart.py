@@ -72,7 +72,7 @@ def validate(document: Any, *, guards: Collection[str], version: str) -> Chart:
 
 
 def _arrows(name: str, row: Any) -> list[Arrow]:
-    if not isinstance(row, dict) or (unknown := row.keys() - ARROW_KEYS):
+    if not isinstance(row, dict) or row.keys() - ARROW_KEYS:
         raise BadChart(f"chart {name}: a transition may have only {sorted(ARROW_KEYS)}, not {row!r}")
     sources = row["source"] if isinstance(row["source"], list) else [row["source"]]
     return [

@@ -62,7 +62,7 @@ class Decision:
 
 
 def decide(chart: Chart, state: TaskState, event: Event, facts: Facts) -> Decision:
-    """The decision on *event* in *state*; :class:`~fsnap.errors.IllegalTransition` if the chart forbids it."""
+    """The decision on *event* in *state*; :class:`IllegalTransition` if the chart forbids it."""
     wanted = _RULES[type(event)](state, event, facts)
     if wanted.trigger is None:
         return wanted

@@ -1,0 +1,407 @@
+"""The capsule's init: PID 1, the task's shim, small and independent of the agent.
+
+It reaps, starts the task and CRIU, reads the task's output pipes into spool files,
+keeps the gate and the lease timer, and holds the task's lock.  It survives the agent:
+whatever it knows is told again to the next one that connects.  Standard library
+only, run with ``-I -S``, so that it stays under 15 MiB.
+
+Control socket: one JSON object per line.  A request ``{"id": n, "op": …}`` is answered
+by ``{"id": n, "ok": true, …}`` or ``{"id": n, "ok": false, "error": text}``; events
+(``{"event": …}``) go to every connection.
+
+The gate: CRIU's action script writes a line to the FIFO ``gate.req`` and waits for one
+in ``gate.ans``.  Both FIFOs are held open here, so that nothing is lost or released when
+the agent dies: a closed gate stays closed until somebody says ``gate``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from fsnap.capsule.stream import READ_BYTES, STREAMS, Stream
+
+FIRST_PID = 1000
+"""Task PIDs start above it, so that init and CRIU never take one that a restore needs."""
+
+PEER_TIMEOUT_S = 2.0
+"""An agent that does not read for this long (it is stopped) is dropped; it may connect again."""
+
+STDIO_FD_BASE = 100
+"""CRIU's restore finds the new output pipes at these numbers (stdout, then stderr)."""
+
+
+class Init:
+    """The event loop of PID 1."""
+
+    def __init__(self, run_dir: str, listen_fd: int, lock_fd: int) -> None:
+        self.run_dir = run_dir
+        self.lock_fd = lock_fd
+        self.listener = socket.socket(fileno=listen_fd)
+        self.listener.setblocking(False)
+        self.peers: dict[int, tuple[socket.socket, bytearray]] = {}
+        self.streams = {name: Stream(os.path.join(run_dir, name)) for name in STREAMS}
+        self.helpers: dict[int, str] = {}
+        self.helper_status: dict[str, int | None] = {}
+        self.root_pid = 0
+        self.root_code: int | None = None
+        self.exit_code: int | None = None
+        self.gate: str | None = None
+        self.gate_buffer = b""
+        self.lease_end: float | None = None
+        self.stopped: list[int] | None = None
+        self.quit = False
+        self.gate_req = self._fifo("gate.req")
+        self.gate_ans = self._fifo("gate.ans")
+        self.wake_read, self.wake_write = os.pipe()
+        os.set_blocking(self.wake_read, False)
+        os.set_blocking(self.wake_write, False)
+        signal.set_wakeup_fd(self.wake_write)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+
+    def _fifo(self, name: str) -> int:
+        path = os.path.join(self.run_dir, name)
+        if not os.path.exists(path):
+            os.mkfifo(path, 0o600)
+        return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    # -- the loop
+
+    def run(self) -> None:
+        while not self.quit:
+            fds = [self.listener.fileno(), self.wake_read, self.gate_req, *self.peers]
+            fds += [s.read_fd for s in self.streams.values() if s.read_fd >= 0]
+            ready, _, _ = select.select(fds, [], [], self._timeout_s())
+            for fd in ready:
+                self._serve(fd)
+            for stream in self.streams.values():
+                stream.pump()
+            self._reap()
+            self._check_lease()
+
+    def _timeout_s(self) -> float | None:
+        if self.lease_end is None or self.stopped is not None:
+            return None
+        # select's clock stands still while the machine sleeps and the lease's does not.
+        return max(0.0, min(1.0, self.lease_end - time.clock_gettime(time.CLOCK_BOOTTIME)))
+
+    def _serve(self, fd: int) -> None:
+        if fd == self.listener.fileno():
+            peer, _ = self.listener.accept()
+            peer.settimeout(PEER_TIMEOUT_S)
+            self.peers[peer.fileno()] = (peer, bytearray())
+        elif fd == self.wake_read:
+            try:
+                os.read(self.wake_read, 512)
+            except BlockingIOError:
+                pass
+        elif fd == self.gate_req:
+            self._read_gate()
+        elif fd in self.peers:
+            self._read_peer(fd)
+
+    def _read_peer(self, fd: int) -> None:
+        peer, buffer = self.peers[fd]
+        try:
+            data = peer.recv(READ_BYTES)
+        except OSError:
+            data = b""
+        if not data:
+            peer.close()
+            del self.peers[fd]
+            return
+        buffer += data
+        while (end := buffer.find(b"\n")) >= 0:
+            line = bytes(buffer[:end])
+            del buffer[: end + 1]
+            self._answer(peer, line)
+
+    def _answer(self, peer: socket.socket, line: bytes) -> None:
+        request: dict[str, Any] = {}
+        try:
+            request = json.loads(line)
+            result = getattr(self, "op_" + str(request["op"]).replace("-", "_"))(request)
+            answer = {"id": request.get("id"), "ok": True, **(result or {})}
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as problem:
+            answer = {"id": request.get("id"), "ok": False, "error": f"{type(problem).__name__}: {problem}"}
+        self._send(peer, answer)
+
+    def _send(self, peer: socket.socket, what: dict[str, Any]) -> None:
+        try:
+            peer.sendall(json.dumps(what).encode() + b"\n")
+        except OSError:
+            pass
+
+    def _tell(self, **event: Any) -> None:
+        for peer, _ in list(self.peers.values()):
+            self._send(peer, event)
+
+    # -- children
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            code = os.waitstatus_to_exitcode(status)
+            if pid in self.helpers:
+                self._helper_ended(self.helpers.pop(pid), code)
+            elif pid == self.root_pid and self.exit_code is None and self.root_code is None:
+                self._root_ended(code if code >= 0 else 128 - code)
+
+    def _helper_ended(self, tag: str, code: int) -> None:
+        self.helper_status[tag] = code
+        if self.gate is not None:
+            # CRIU is gone without having been answered: its hold on the tree is gone too, so the tree
+            # is stopped here until an agent has read the journal and says what it may do.
+            self.gate = None
+            self.op_freeze({})
+            self._tell(event="gate-lost", tag=tag, code=code)
+        self._tell(event="helper-exited", tag=tag, code=code)
+        if self.root_code is not None and not self.helpers:
+            self._sweep()
+
+    def _root_ended(self, code: int) -> None:
+        """The root's end is the task's end; while CRIU holds the rest, it is left to finish."""
+        self.root_code = code
+        if not self.helpers:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """End what is left of the tree, keep its output, and say that the task is over."""
+        self.drain()
+        self.kill_all()
+        self.drain()
+        self.exit_code = self.root_code
+        self.root_code = None
+        self._tell(event="exited", code=self.exit_code, **self._sizes())
+
+    def kill_all(self) -> None:
+        """SIGKILL to everything else in the PID namespace, and reap it."""
+        while self._others():
+            try:
+                os.kill(-1, signal.SIGKILL)
+                os.waitpid(-1, 0)
+            except (ProcessLookupError, ChildProcessError):
+                break
+
+    def _others(self) -> list[int]:
+        return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != 1]
+
+    def _sizes(self) -> dict[str, int]:
+        return {name: stream.size for name, stream in self.streams.items()}
+
+    def drain(self) -> None:
+        """Read the pipes to their present end."""
+        for stream in self.streams.values():
+            while stream.pump():
+                pass
+
+    # -- the gate
+
+    def _read_gate(self) -> None:
+        try:
+            self.gate_buffer += os.read(self.gate_req, 4096)
+        except BlockingIOError:
+            return
+        while b"\n" in self.gate_buffer:
+            line, self.gate_buffer = self.gate_buffer.split(b"\n", 1)
+            self.gate = line.decode("utf-8", "replace")
+            self.drain()
+            self._tell(event="gate", action=self.gate, **self._sizes())
+
+    # -- the lease
+
+    def _check_lease(self) -> None:
+        if self.lease_end is None or self.stopped is not None or self.helpers:
+            return
+        if (
+            time.clock_gettime(time.CLOCK_BOOTTIME) >= self.lease_end
+            and self.root_pid
+            and self.exit_code is None
+        ):
+            self.op_freeze({})
+            self._tell(event="lease-expired")
+
+    # -- requests
+
+    def op_hello(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "root_pid": self.root_pid,
+            "exit_code": self.exit_code,
+            "gate": self.gate,
+            "frozen": self.stopped is not None,
+            "helpers": {tag: pid for pid, tag in self.helpers.items()},
+            "helper_status": self.helper_status,
+            "pipes": {name: stream.inode for name, stream in self.streams.items()},
+            **self._sizes(),
+        }
+
+    def op_start(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Start the task: ``argv``, ``env`` (a list of pairs), ``cwd``, ``ipc``."""
+        for stream in self.streams.values():
+            stream.open()
+        with open("/proc/sys/kernel/ns_last_pid", "w", encoding="ascii") as last:
+            last.write(str(FIRST_PID))
+        failure_read, failure_write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            self._become_task(request, failure_write)
+        os.close(failure_write)
+        for stream in self.streams.values():
+            stream.close_writer()
+        failure = os.read(failure_read, 4096)
+        os.close(failure_read)
+        if failure:
+            os.waitpid(pid, 0)
+            number, text = failure.decode().split(" ", 1)
+            return {"failed": int(number), "text": text}
+        self.root_pid = pid
+        return {"pid": pid, "pipes": {name: stream.inode for name, stream in self.streams.items()}}
+
+    def _become_task(self, request: dict[str, Any], failure_fd: int) -> None:
+        try:
+            os.setsid()
+            os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+            os.dup2(self.streams["stdout"].write_fd, 1)
+            os.dup2(self.streams["stderr"].write_fd, 2)
+            failure_fd = fcntl.fcntl(failure_fd, fcntl.F_DUPFD_CLOEXEC, 3)
+            signal.set_wakeup_fd(-1)
+            for number in signal.valid_signals():
+                if number not in (signal.SIGKILL, signal.SIGSTOP):
+                    try:
+                        signal.signal(number, signal.SIG_DFL)
+                    except OSError:
+                        pass
+            os.chdir(request["cwd"])
+            argv = request["argv"]
+            if request.get("ipc"):
+                argv = ["unshare", "--ipc", "--", *argv]
+            os.execvpe(argv[0], argv, dict(request["env"]))
+        except OSError as problem:
+            os.write(failure_fd, f"{problem.errno} {problem.strerror}".encode())
+        os._exit(127)
+
+    def op_spawn(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Start a helper (CRIU): ``tag``, ``argv``, ``log``; ``pipes`` hands it new output pipes."""
+        if request.get("pipes"):
+            for stream in self.streams.values():
+                stream.open()
+        pid = os.fork()
+        if pid == 0:
+            self._become_helper(request)
+        self.helpers[pid] = request["tag"]
+        self.helper_status[request["tag"]] = None
+        if request.get("pipes"):
+            self.root_pid = request["root_pid"]
+            self.exit_code = None
+            for stream in self.streams.values():
+                stream.close_writer()
+        return {"pid": pid}
+
+    def _become_helper(self, request: dict[str, Any]) -> None:
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
+                signal.signal(number, signal.SIG_DFL)
+            log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            if request.get("pipes"):
+                for offset, name in enumerate(STREAMS):
+                    os.dup2(self.streams[name].write_fd, STDIO_FD_BASE + offset, inheritable=True)
+            os.execv(request["argv"][0], request["argv"])
+        except OSError as problem:
+            os.write(2, f"{request['argv'][0]}: {problem}\n".encode())
+        os._exit(126)
+
+    def op_kill_helper(self, request: dict[str, Any]) -> None:
+        for pid, tag in self.helpers.items():
+            if tag == request["tag"]:
+                os.kill(pid, request["signal"])
+
+    def op_gate(self, request: dict[str, Any]) -> None:
+        """Answer the closed gate: ``go`` lets CRIU finish, anything else makes it roll back."""
+        if self.gate is None:
+            raise ValueError("no gate is closed")
+        self.gate = None
+        os.write(self.gate_ans, (b"go" if request["verdict"] == "go" else b"no") + b"\n")
+
+    def op_drain(self, _: dict[str, Any]) -> dict[str, Any]:
+        self.drain()
+        return self._sizes()
+
+    def op_signal(self, request: dict[str, Any]) -> None:
+        """Pass ``signal`` to the root's process group."""
+        if self.root_pid and self.exit_code is None:
+            os.killpg(self.root_pid, request["signal"])
+
+    def op_lease(self, request: dict[str, Any]) -> None:
+        """Extend the lease to ``seconds`` from now; ``null``: no lease. Thaws an expired one."""
+        seconds = request["seconds"]
+        self.lease_end = None if seconds is None else time.clock_gettime(time.CLOCK_BOOTTIME) + seconds
+        if request.get("thaw", True):
+            self.op_thaw({})
+
+    def op_freeze(self, _: dict[str, Any]) -> None:
+        """Stop every process of the tree; those that were stopped already are left alone later."""
+        if self.stopped is not None:
+            return
+        self.stopped = [pid for pid in self._others() if pid not in self.helpers and self._state(pid) != "T"]
+        for pid in self.stopped:
+            try:
+                os.kill(pid, signal.SIGSTOP)
+            except ProcessLookupError:
+                pass
+
+    def op_thaw(self, _: dict[str, Any]) -> None:
+        for pid in self.stopped or []:
+            try:
+                os.kill(pid, signal.SIGCONT)
+            except ProcessLookupError:
+                pass
+        self.stopped = None
+
+    def _state(self, pid: int) -> str:
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+                return stat.read().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            return "X"
+
+    def op_quit(self, _: dict[str, Any]) -> None:
+        """End: the kernel kills the whole PID namespace with its init."""
+        self.quit = True
+
+
+def main() -> None:
+    """``init.py RUN_DIR LISTEN_FD ANSWER_FD LOCK_FD``."""
+    run_dir, listen_fd, answer_fd, lock_fd = sys.argv[1], *map(int, sys.argv[2:5])
+    for fd in (listen_fd, answer_fd, lock_fd):
+        os.set_inheritable(fd, False)
+    init = Init(run_dir, listen_fd, lock_fd)
+    os.write(answer_fd, b'{"ready": "capsule"}\n')
+    os.close(answer_fd)
+    try:
+        init.run()
+    finally:
+        init.kill_all()
+
+
+if __name__ == "__main__":
+    main()

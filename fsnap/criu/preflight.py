@@ -1,0 +1,114 @@
+"""What CRIU can't save, found in a running tree before the reclaim.
+
+A dump of some of these succeeds and its restore fails, or output is lost in silence, so
+CRIU's exit code is no answer.  Everything is read from ``/proc`` as the capsule sees it
+(*proc* is ``/proc/INIT/root/proc`` from outside).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+NAMESPACES = ("mnt", "pid", "user", "net")
+BAD_ANON = re.compile(r"anon_inode:\[?(io_uring|userfaultfd|perf_event|bpf-\w+)")
+INIT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that forbids a checkpoint."""
+
+    pid: int
+    command: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} ({self.command}): {self.what}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeSight:
+    """One look at the tree."""
+
+    problems: tuple[Problem, ...]
+    pids: tuple[int, ...]
+    rss_bytes: int
+
+
+def look(proc: Path, helpers: frozenset[int] = frozenset()) -> TreeSight:
+    """All processes of the capsule but its init and CRIU's own (*helpers*)."""
+    init_spaces = _namespaces(proc, INIT)
+    problems: list[Problem] = []
+    pids = []
+    rss = 0
+    for pid in _pids(proc):
+        if pid == INIT or pid in helpers:
+            continue
+        try:
+            problems += _problems(proc, pid, init_spaces)
+            rss += _rss_bytes(proc, pid)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        pids.append(pid)
+    return TreeSight(problems=tuple(problems), pids=tuple(pids), rss_bytes=rss)
+
+
+def _pids(proc: Path) -> list[int]:
+    return sorted(int(name) for name in os.listdir(proc) if name.isdigit())
+
+
+def _namespaces(proc: Path, pid: int) -> dict[str, str]:
+    found = {}
+    for name in NAMESPACES:
+        try:
+            found[name] = os.readlink(proc / str(pid) / "ns" / name)
+        except (FileNotFoundError, PermissionError):
+            continue
+    return found
+
+
+def _problems(proc: Path, pid: int, init_spaces: dict[str, str]) -> Iterator[Problem]:
+    status = _status(proc, pid)
+    command = status.get("Name", "?")
+    if status.get("State", "").startswith(("Z", "X")):
+        return
+    tracer = status.get("TracerPid", "0")
+    if tracer != "0":
+        yield Problem(pid=pid, command=command, what=f"is traced by process {tracer}")
+    for name, inode in _namespaces(proc, pid).items():
+        if init_spaces.get(name) != inode:
+            yield Problem(pid=pid, command=command, what=f"is in a {name} namespace of its own")
+    for fd, target in _links(proc / str(pid) / "fd"):
+        if what := _bad_target(target):
+            yield Problem(pid=pid, command=command, what=f"holds {what} (file descriptor {fd})")
+
+
+def _bad_target(target: str) -> str | None:
+    if found := BAD_ANON.match(target):
+        return str(found[1])
+    if target == "/dev/fuse":
+        return "a FUSE connection"
+    return None
+
+
+def _links(folder: Path) -> Iterator[tuple[str, str]]:
+    for name in os.listdir(folder):
+        try:
+            yield name, os.readlink(folder / name)
+        except FileNotFoundError:
+            continue
+
+
+def _status(proc: Path, pid: int) -> dict[str, str]:
+    text = (proc / str(pid) / "status").read_text(encoding="utf-8", errors="replace")
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+
+
+def _rss_bytes(proc: Path, pid: int) -> int:
+    status = _status(proc, pid)
+    kib = sum(int(status.get(name, "0 kB").split()[0]) for name in ("RssAnon", "RssShmem"))
+    return kib * 1024
