@@ -1,0 +1,247 @@
+"""Writing a snapshot: trees, blobs and files into packs, then the index, then the manifest.
+
+Nothing here commits anything: a snapshot counts once the journal pins the digest that
+:meth:`Capture.publish` returns.  Memory is bounded as :mod:`fsnap.snapshots.sink` says.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from fsnap.clock import Clock, SystemClock
+from fsnap.core import manifest as manifests
+from fsnap.core.manifest import Manifest, PackEntry, SnapshotAbout
+from fsnap.errors import CorruptData, ObjectExists
+from fsnap.snapshots import codec, layout
+from fsnap.snapshots.cut import ByteCutter
+from fsnap.snapshots.errors import PacksMissing, UnreadableFile
+from fsnap.snapshots.feeder import Feeder, Fill
+from fsnap.snapshots.index import Index, StreamHead
+from fsnap.snapshots.indexfile import IndexBuilder, decode_index, encode_index
+from fsnap.snapshots.known import KnownChunks
+from fsnap.snapshots.reading import bytes_reader, reader
+from fsnap.snapshots.records import StagedTree, record_tree
+from fsnap.snapshots.seen import Seen, SeenFiles
+from fsnap.snapshots.sink import ChunkSink
+from fsnap.snapshots.treecapture import TreeCapture
+from fsnap.snapshots.trees import TreeSource, TreeStats
+
+if TYPE_CHECKING:
+    from fsnap.stores.base import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """A snapshot whose every byte but the manifest is in the store."""
+
+    index_digest: str
+    index_bytes: int
+    bytes: int
+    new_bytes: int
+    stored_bytes: int
+    packs: tuple[PackEntry, ...]
+    index: Index
+    """As read back from its own bytes."""
+    seen: dict[str, Seen]
+    """Per tree, what the next capture may take as unchanged, once this one is committed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """A snapshot whose manifest is in the store and was read back."""
+
+    manifest_digest: str
+    """BLAKE3-256 of the manifest object, 64 hex digits: what the journal pins."""
+    bytes: int
+    new_bytes: int
+    stored_bytes: int
+
+
+class Capture:
+    """One snapshot being written.  Not committed until the journal says so.
+
+    For one thread, except that :meth:`abort` may come from any.  As a context manager it aborts what
+    was not published.  Errors: :class:`UnreadableFile` and other ``CaptureFailed`` for the trees, the
+    store's own for the store.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        prefix: str,
+        snapshot_id: str,
+        known: KnownChunks,
+        threads: int = 2,
+        level: int = 1,
+        progress: Callable[[int, int], None] | None = None,
+        connections: int = 4,
+        clock: Clock | None = None,
+    ) -> None:
+        if not layout.is_snapshot_id(snapshot_id):
+            raise ValueError(f"{snapshot_id!r} cannot name a snapshot")
+        self._store = store
+        self._prefix = prefix
+        self._snapshot_id = snapshot_id
+        self._known = known
+        self._clock = clock or SystemClock()
+        self._progress = progress or (lambda done, planned: None)
+        self._planned_bytes = 0
+        self._sink = ChunkSink(
+            store=store, prefix=prefix, known=known, threads=threads, level=level, connections=connections
+        )
+        self._feeder = Feeder(self._sink)
+        self._builder = IndexBuilder()
+        self._names: set[str] = set()
+        self._seen: dict[str, SeenFiles] = {}
+        self._sealed: Sealed | None = None
+
+    def __enter__(self) -> Capture:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.abort()
+
+    def add_tree(self, source: TreeSource | StagedTree) -> TreeStats:
+        """Capture one tree.  :class:`UnreadableFile` names what vanished, changed or refused."""
+        tree = source if isinstance(source, StagedTree) else record_tree(source, self._clock)
+        if not layout.is_tree_name(tree.source.name):
+            raise ValueError(f"{tree.source.name!r} cannot name a tree")
+        self._take_name(f"tree {tree.source.name}")
+        work = TreeCapture(
+            tree=tree,
+            known=self._known,
+            sink=self._sink,
+            feeder=self._feeder,
+            builder=self._builder,
+            progress=self._advance,
+        )
+        stats, seen = work.run()
+        self._seen[tree.source.name] = seen
+        return stats
+
+    def add_blob(self, name: str, data: bytes) -> None:
+        """Store a small document with the snapshot."""
+        self._add_stream(name, bytes_reader(data), len(data), where=name)
+
+    def add_file(self, name: str, path: Path, length: int) -> None:
+        """Store the first *length* bytes of *path*, which may grow meanwhile but not shrink."""
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise UnreadableFile(f"{path} cannot be read: {error.strerror}") from error
+        try:
+            self._add_stream(name, reader(fd, 0), length, where=str(path))
+        except OSError as error:
+            raise UnreadableFile(f"{path} cannot be read: {error.strerror}") from error
+        finally:
+            os.close(fd)
+
+    def seal_index(self) -> Sealed:
+        """Finish the packs, put the index, and see in a listing that every pack is there, whole.
+
+        Raises :class:`PacksMissing` when one is not; the capture is of no use then.
+        """
+        self._sink.flush()
+        packs, chunks, refs = self._sink.tables()
+        index = self._builder.build(packs=packs, chunks=chunks, refs=refs)
+        data = encode_index(index)
+        key = layout.index_key(self._prefix, self._snapshot_id)
+        index = decode_index(data, where=key)
+        self._store.put(key, data)
+        self._check_listing(index, key, len(data))
+        self._sink.stop()
+        self._sealed = Sealed(
+            index_digest=codec.hexdigest(data),
+            index_bytes=len(data),
+            bytes=index.content_bytes,
+            new_bytes=self._sink.new_bytes,
+            stored_bytes=self._sink.put_bytes + len(data),
+            packs=tuple(PackEntry(id=pack.id, bytes=pack.bytes) for pack in index.pack_rows()),
+            index=index,
+            seen={name: Seen(index=index, files=files) for name, files in self._seen.items()},
+        )
+        return self._sealed
+
+    def publish(self, about: SnapshotAbout) -> Published:
+        """Write the manifest, the last object, and read it back.
+
+        May be repeated with the same *about*; with another one it raises :class:`CorruptData`, since a
+        manifest is never replaced.
+        """
+        sealed = self._sealed
+        if sealed is None or about.snapshot_id != self._snapshot_id:
+            raise ValueError("publish() follows seal_index(), with the same snapshot id")
+        data = manifests.encode(
+            Manifest(
+                about=about,
+                index_digest=sealed.index_digest,
+                index_bytes=sealed.index_bytes,
+                packs=sealed.packs,
+                bytes=sealed.bytes,
+                new_bytes=sealed.new_bytes,
+                stored_bytes=sealed.stored_bytes,
+            )
+        )
+        key = layout.manifest_key(self._prefix, self._snapshot_id)
+        manifests.decode(data, where=key)
+        try:
+            self._store.create(key, data)
+        except ObjectExists:
+            pass  # a create whose answer was lost, or another manifest: the comparison tells
+        if self._store.get(key) != data:
+            raise CorruptData(f"{key} reads back differently from what was written")
+        return Published(
+            manifest_digest=codec.hexdigest(data),
+            bytes=sealed.bytes,
+            new_bytes=sealed.new_bytes,
+            stored_bytes=sealed.stored_bytes,
+        )
+
+    def abort(self) -> None:
+        """Stop the threads; nothing more is put once this returns."""
+        self._sink.stop()
+
+    def _add_stream(self, name: str, fill: Fill, length: int, *, where: str) -> None:
+        if not layout.is_stream_name(name):
+            raise ValueError(f"{name!r} cannot name a stream")
+        self._take_name(f"stream {name}")
+        self._advance(length)
+        self._feeder.begin(ByteCutter())
+        stream_at = self._feeder.position
+        if self._feeder.feed(fill, length) != length:
+            raise UnreadableFile(f"{where} has less than the {length} bytes to store")
+        self._feeder.end()
+        self._builder.streams.append(StreamHead(name=name, stream_at=stream_at, length=length))
+
+    def _take_name(self, name: str) -> None:
+        if name in self._names:
+            raise ValueError(f"{name} was added before")
+        self._names.add(name)
+
+    def _advance(self, planned_bytes: int) -> None:
+        self._planned_bytes += planned_bytes
+        self._progress(self._sink.done_bytes, self._planned_bytes)
+
+    def _check_listing(self, index: Index, index_key: str, index_bytes: int) -> None:
+        prefix = layout.packs_prefix(self._prefix)
+        sizes = {info.key: info.size_bytes for info in self._store.list(prefix)}
+        missing = [
+            pack.id
+            for pack in index.pack_rows()
+            if sizes.get(layout.pack_key(self._prefix, pack.id)) != pack.bytes
+        ]
+        for pack_id in missing:
+            self._known.evict_pack(pack_id)
+        if missing:
+            raise PacksMissing(f"{len(missing)} packs of {self._prefix} are not listed: {missing[0]} …")
+        listed = [info.size_bytes for info in self._store.list(index_key) if info.key == index_key]
+        if listed != [index_bytes]:
+            raise PacksMissing(f"{index_key} is not in the listing, or not whole")

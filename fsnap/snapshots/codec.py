@@ -1,0 +1,109 @@
+"""One chunk to stored bytes and back, verified.
+
+A chunk is named by the BLAKE3-256 digest of its plain bytes.  Zeros take no bytes at
+all; what zstd cannot shrink by three per cent is stored as it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import zstandard
+from blake3 import blake3
+
+from fsnap.errors import CorruptData, NewerSchema
+
+if TYPE_CHECKING:
+    from fsnap.stores.base import Buffer
+
+ZERO = 0
+RAW = 1
+ZSTD = 2
+DELTA = 3
+"""Reserved: zstd of the pages that differ from the parent chunk's."""
+SEALED = 0x80
+"""Reserved bit: 12 bytes of nonce, then AES-256-GCM of what the other bits describe, then 16 bytes of tag."""
+
+DIGEST_BYTES = 32
+MAX_CHUNK_BYTES = 1 << 20
+"""The format's limit; the cutters stay at half of it."""
+
+_WORTH_IT = 0.97
+
+
+def digest(data: Buffer) -> bytes:
+    """BLAKE3-256 of *data*."""
+    return blake3(data).digest()
+
+
+def hexdigest(data: Buffer) -> str:
+    """BLAKE3-256 of *data* as 64 hex digits."""
+    return blake3(data).hexdigest()
+
+
+def is_zero(data: memoryview) -> bool:
+    """Whether *data* is nothing but zeros."""
+    if len(data) == 0 or data[0] or data[-1]:
+        return len(data) == 0
+    return not np.frombuffer(data, np.uint8).any()
+
+
+class Encoder:
+    """Compresses chunks; one per thread, since a zstd context is not shared."""
+
+    def __init__(self, level: int) -> None:
+        self._zstd = zstandard.ZstdCompressor(level=level, write_content_size=True)
+
+    def encode(self, data: memoryview) -> tuple[int, bytes | memoryview]:
+        """Codec and stored bytes of a chunk that is not zero."""
+        packed = self._zstd.compress(data)
+        if len(packed) < len(data) * _WORTH_IT:
+            return ZSTD, packed
+        return RAW, data
+
+
+class Decoder:
+    """Turns stored bytes back into chunks; one per thread."""
+
+    def __init__(self) -> None:
+        self._zstd = zstandard.ZstdDecompressor()
+
+    def decode(
+        self, stored: memoryview, *, codec: int, raw_bytes: int, expected: bytes, where: str
+    ) -> Buffer:
+        """The chunk's plain bytes, whose digest is *expected*.
+
+        *where* names the object.  Never allocates more than *raw_bytes*.  Raises :class:`CorruptData`.
+        """
+        if codec == ZSTD:
+            plain: Buffer = self._inflate(stored, raw_bytes, where)
+        elif codec == RAW:
+            plain = stored
+        else:
+            check_codec(codec, where)
+            plain = bytes(raw_bytes)
+        if len(plain) != raw_bytes or digest(plain) != expected:
+            raise CorruptData(f"{where} is damaged: chunk {expected.hex()[:16]} does not match its digest")
+        return plain
+
+    def _inflate(self, stored: memoryview, raw_bytes: int, where: str) -> bytes:
+        return inflate(self._zstd, stored, raw_bytes, where)
+
+
+def inflate(context: zstandard.ZstdDecompressor, stored: Buffer, raw_bytes: int, where: str) -> bytes:
+    """The *raw_bytes* that one zstd frame holds; :class:`CorruptData` when it holds anything else."""
+    try:
+        if zstandard.frame_content_size(stored) != raw_bytes:
+            raise CorruptData(f"{where} is damaged: a compressed length does not match")
+        return context.decompress(stored, max_output_size=raw_bytes, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise CorruptData(f"{where} is damaged: {error}") from error
+
+
+def check_codec(codec: int, where: str) -> None:
+    """Refuse what this version cannot decode: reserved numbers as newer, others as damage."""
+    if codec & SEALED or codec == DELTA:
+        raise NewerSchema(f"{where} has chunks of codec {codec:#x}, which this fsnap cannot read")
+    if codec > DELTA:
+        raise CorruptData(f"{where} has chunks of an unknown codec {codec:#x}")

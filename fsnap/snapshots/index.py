@@ -1,0 +1,141 @@
+"""A snapshot's index in memory: which files there are, and which chunks they consist of.
+
+All content forms one *stream*, the concatenation of the chunks that ``refs`` names; a
+file's extents say which stretch of the stream lies where in the file.  An index is
+checked when it is parsed (:mod:`fsnap.snapshots.indexfile`), so nothing here is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fsnap.snapshots.tables import Kind, Table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeHead:
+    """A tree in the index: entries *first* to *first + count*; the first is its root directory."""
+
+    name: str
+    kind: str
+    page_structured: bool
+    first: int
+    count: int
+    skipped: tuple[str, ...] = ()
+    """Paths that were left out, for people: mount points, mostly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamHead:
+    """A blob or a file stored with the snapshot: *length* bytes of the stream."""
+
+    name: str
+    stream_at: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackRow:
+    """A pack that the index refers to."""
+
+    id: str
+    bytes: int
+
+
+class Index:
+    """The tables, and the few ways in which they are walked."""
+
+    def __init__(
+        self,
+        *,
+        trees: tuple[TreeHead, ...],
+        streams: tuple[StreamHead, ...],
+        packs: Table,
+        chunks: Table,
+        refs: Table,
+        entries: Table,
+        extents: Table,
+        xattrs: Table,
+        strings: bytes,
+    ) -> None:
+        self.trees = {tree.name: tree for tree in trees}
+        self.streams = {stream.name: stream for stream in streams}
+        self.packs = packs
+        self.chunks = chunks
+        self.refs = refs
+        self.entries = entries
+        self.extents = extents
+        self.xattrs = xattrs
+        self.strings = strings
+
+    @cached_property
+    def ref_starts(self) -> npt.NDArray[np.int64]:
+        """Where each ref's chunk starts in the stream, and the stream's length at the end."""
+        lengths = self.chunks["raw_bytes"][self.refs].astype(np.int64)
+        starts = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths, out=starts[1:])
+        return starts
+
+    @property
+    def content_bytes(self) -> int:
+        """What a restore of everything writes."""
+        return int(self.extents["length"].sum(dtype=np.uint64)) + sum(s.length for s in self.streams.values())
+
+    def pack_rows(self) -> tuple[PackRow, ...]:
+        """The packs, in the index's order."""
+        return tuple(PackRow(id=bytes(row["id"]).hex(), bytes=int(row["bytes"])) for row in self.packs)
+
+    def path(self, entry: Any) -> str:
+        """The entry's path relative to its tree's root; ``""`` is the root itself."""
+        return os.fsdecode(self.text(entry["path_at"], entry["path_len"]))
+
+    def text(self, at: Any, length: Any) -> bytes:
+        """Bytes of the string section."""
+        return self.strings[int(at) : int(at) + int(length)]
+
+    def tree_entries(self, name: str) -> Iterator[tuple[int, str, Any]]:
+        """Number, path and row of each entry of the tree *name*, in the index's order."""
+        tree = self.trees[name]
+        for number in range(tree.first, tree.first + tree.count):
+            entry = self.entries[number]
+            yield number, self.path(entry), entry
+
+    def entry_extents(self, entry: Any) -> list[tuple[int, int, int]]:
+        """``(offset in the file, length, offset in the stream)`` of each extent."""
+        at, count = int(entry["extent_at"]), int(entry["extent_n"])
+        rows: list[tuple[int, int, int]] = self.extents[at : at + count].tolist()
+        return rows
+
+    def entry_xattrs(self, entry: Any) -> dict[str, bytes]:
+        """Extended attributes by name."""
+        at, count = int(entry["xattr_at"]), int(entry["xattr_n"])
+        rows = self.xattrs[at : at + count].tolist()
+        return {
+            os.fsdecode(self.text(name_at, name_len)): self.text(value_at, value_len)
+            for name_at, name_len, value_at, value_len in rows
+        }
+
+    def pieces(self, stream_at: int, length: int) -> Iterator[tuple[int, int, int]]:
+        """``(chunk, offset in it, length)`` of each chunk that a stretch of the stream touches."""
+        starts = self.ref_starts
+        ref = int(np.searchsorted(starts, stream_at, side="right")) - 1
+        while length > 0:
+            inside = stream_at - int(starts[ref])
+            take = min(length, int(starts[ref + 1]) - stream_at)
+            if take > 0:
+                yield int(self.refs[ref]), inside, take
+            stream_at += take
+            length -= take
+            ref += 1
+
+    def recorded_paths(self, name: str) -> frozenset[str]:
+        """Paths of the tree that the snapshot stores; neither inputs nor the root itself."""
+        out = (Kind.INPUT, Kind.GONE)
+        return frozenset(path for _, path, row in self.tree_entries(name) if path and row["kind"] not in out)

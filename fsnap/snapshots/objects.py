@@ -1,0 +1,56 @@
+"""The 64 bytes that packs and indexes begin with.
+
+They say what the object is, in which schema, and leave room for sealing (key id and
+salt, zero in schema 1).  A check sum of their own tells a damaged header from one
+that a newer fsnap wrote.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+from fsnap.errors import CorruptData, NewerSchema
+
+HEADER_BYTES = 64
+PACK_MAGIC = b"fsnpPACK"
+INDEX_MAGIC = b"fsnpINDX"
+SCHEMA = 1
+FLAG_SEALED = 0x01
+"""Reserved: the object is sealed with AES-256-GCM under the key that ``key_id`` names."""
+
+_HEADER = struct.Struct("<8sHBB4xQ16s20sI")
+_NO_KEY = bytes(16)
+_NO_SALT = bytes(20)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What a header says beyond magic and schema."""
+
+    codec: int
+    raw_bytes: int
+
+
+def encode_header(magic: bytes, *, codec: int = 0, raw_bytes: int = 0) -> bytes:
+    """The header of a new object."""
+    head = _HEADER.pack(magic, SCHEMA, 0, codec, raw_bytes, _NO_KEY, _NO_SALT, 0)[:-4]
+    return head + struct.pack("<I", zlib.crc32(head))
+
+
+def decode_header(data: bytes | memoryview, magic: bytes, *, where: str) -> Header:
+    """Check and read the first 64 bytes of the object named *where*.
+
+    Raises :class:`CorruptData` for damage, :class:`NewerSchema` for an intact header of a newer fsnap.
+    """
+    if len(data) < HEADER_BYTES:
+        raise CorruptData(f"{where} has {len(data)} bytes, less than its header")
+    found, schema, flags, codec, raw_bytes, key_id, salt, check = _HEADER.unpack_from(data)
+    if found != magic or zlib.crc32(data[: HEADER_BYTES - 4]) != check:
+        raise CorruptData(f"{where} has a damaged header")
+    if schema > SCHEMA or flags or key_id != _NO_KEY or salt != _NO_SALT:
+        raise NewerSchema(f"{where} has schema {schema}, flags {flags}; this fsnap reads {SCHEMA}, unsealed")
+    if schema != SCHEMA or any(data[12:16]):
+        raise CorruptData(f"{where} has a damaged header")
+    return Header(codec=codec, raw_bytes=raw_bytes)

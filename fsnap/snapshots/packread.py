@@ -1,0 +1,125 @@
+"""Getting chunks back: few ranged reads per pack, and every digest checked before use.
+
+Memory: one range of at most 16 MiB and one chunk per thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fsnap.errors import CorruptData, ObjectMissing
+from fsnap.snapshots import layout, objects
+from fsnap.snapshots.codec import ZERO, Decoder
+from fsnap.snapshots.index import Index
+
+if TYPE_CHECKING:
+    from fsnap.stores.base import Buffer, Store
+
+MAX_RANGE_BYTES = 16 << 20
+MAX_GAP_BYTES = 256 << 10
+"""A gap up to this is read along: cheaper than one more request at 50 MB/s and 5 ms."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """A stretch of one pack and the chunks in it."""
+
+    pack_id: str
+    start: int
+    end: int
+    chunks: tuple[int, ...]
+    is_first: bool
+    """Whether it has to look at the pack's header as well."""
+
+
+class PackReader:
+    """Reads chunks of one index.  Safe to use from several threads."""
+
+    def __init__(self, *, store: Store, prefix: str, index: Index) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._index = index
+        self._local = threading.local()
+
+    def ranges(self, chunks: Iterable[int]) -> Iterator[Range]:
+        """The reads that bring *chunks*, pack after pack; those of zeros need none."""
+        table = self._index.chunks
+        numbers = np.array(sorted(set(chunks)), np.int64)
+        numbers = numbers[table["codec"][numbers] != ZERO] if len(numbers) else numbers
+        order = np.lexsort((table["offset"][numbers], table["pack"][numbers]))
+        packs = self._index.pack_rows()
+        last_pack, start, end = -1, 0, 0
+        run: list[int] = []
+        is_first = True
+        for number in numbers[order].tolist():
+            pack, offset = int(table["pack"][number]), int(table["offset"][number])
+            stop = offset + int(table["stored_bytes"][number])
+            apart = offset - end > MAX_GAP_BYTES or max(stop, end) - start > MAX_RANGE_BYTES
+            if run and (pack != last_pack or apart):
+                yield Range(
+                    pack_id=packs[last_pack].id, start=start, end=end, chunks=tuple(run), is_first=is_first
+                )
+                is_first = pack != last_pack
+                run = []
+            if not run:
+                start = 0 if is_first and offset <= MAX_GAP_BYTES else offset
+                end = start
+            last_pack, end = pack, max(end, stop)
+            run.append(number)
+        if run:
+            yield Range(
+                pack_id=packs[last_pack].id, start=start, end=end, chunks=tuple(run), is_first=is_first
+            )
+
+    def read(self, part: Range) -> Iterator[tuple[int, Buffer]]:
+        """Number and verified bytes of each chunk in *part*; :class:`CorruptData` names the pack."""
+        key = layout.pack_key(self._prefix, part.pack_id)
+        data = memoryview(self._get(key, part.start, part.end))
+        if part.is_first:
+            header = data if part.start == 0 else self._get(key, 0, objects.HEADER_BYTES)
+            objects.decode_header(header, objects.PACK_MAGIC, where=key)
+        for number in part.chunks:
+            yield number, self.decode(number, data, part.start, key)
+
+    def decode(self, number: int, data: memoryview, at: int, where: str) -> Buffer:
+        """The verified chunk *number* out of *data*, which begins at byte *at* of its pack."""
+        row = self._index.chunks[number]
+        offset = int(row["offset"]) - at
+        decoder: Decoder | None = getattr(self._local, "decoder", None)
+        if decoder is None:
+            decoder = self._local.decoder = Decoder()
+        return decoder.decode(
+            data[offset : offset + int(row["stored_bytes"])],
+            codec=int(row["codec"]),
+            raw_bytes=int(row["raw_bytes"]),
+            expected=row["digest"].tobytes(),
+            where=where,
+        )
+
+    def _get(self, key: str, start: int, end: int) -> bytes:
+        try:
+            return self._store.get(key, start=start, length=end - start)
+        except ObjectMissing as error:
+            raise CorruptData(f"{key} is missing") from error
+
+
+def for_each(parts: Iterable[Range], act: Callable[[Range], None], *, threads: int) -> None:
+    """Run *act* on every part, several at a time; the first failure stops the rest and is raised."""
+    stopped = threading.Event()
+
+    def guarded(part: Range) -> None:
+        if not stopped.is_set():
+            act(part)
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="fsnap-fetch") as pool:
+        futures = [pool.submit(guarded, part) for part in parts]
+        wait(futures, return_when=FIRST_EXCEPTION)
+        stopped.set()
+        for future in futures:
+            future.result()

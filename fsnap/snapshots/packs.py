@@ -1,0 +1,43 @@
+"""Packs: objects of many chunks.
+
+A pack is a header and its chunks' stored bytes, end to end; the index says where each
+lies.  A pack is named by the BLAKE3 digest of all its bytes: a repeated put of the same
+pack is harmless, two writers never collide, and a whole pack can be checked by its name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fsnap.snapshots import codec, objects
+
+if TYPE_CHECKING:
+    from fsnap.stores.base import Buffer
+
+TARGET_BYTES = 16 << 20
+"""A pack is closed when it has grown to this; the last chunk may carry it past by less than 1 MiB."""
+
+
+class PackBuilder:
+    """A pack that still grows.  Not thread safe."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.chunks: list[int] = []
+        self._data = bytearray(objects.encode_header(objects.PACK_MAGIC))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it has reached its target."""
+        return len(self._data) >= TARGET_BYTES
+
+    def append(self, chunk: int, stored: Buffer) -> int:
+        """Add the stored bytes of the chunk numbered *chunk*; their offset."""
+        offset = len(self._data)
+        self._data += stored
+        self.chunks.append(chunk)
+        return offset
+
+    def finish(self) -> tuple[str, bytearray]:
+        """The pack's id and its bytes."""
+        return codec.hexdigest(self._data), self._data

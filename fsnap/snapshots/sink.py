@@ -1,0 +1,274 @@
+"""The chunk sink: hash, known?, compress, pack, put, all overlapped.
+
+The feeding thread hands in buffers with the places where they are cut.  A pool of
+threads hashes and compresses; another puts finished packs.  Hashing, zstd and I/O
+release the interpreter lock.
+
+Memory: ``2 * threads + 1`` buffers of 4 MiB, one growing pack, ``connections + 1`` packs
+on their way (17 MiB each at most), and some 300 bytes per distinct chunk.  With two
+threads and four connections that is at most 130 MiB, whatever the size of the tree,
+plus 2.4 MiB per GiB of content.  What a store's adapter copies is its own.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from array import array
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fsnap.snapshots import codec, layout
+from fsnap.snapshots.cut import spans
+from fsnap.snapshots.errors import CaptureFailed
+from fsnap.snapshots.known import KnownChunks, Location
+from fsnap.snapshots.packs import PackBuilder
+from fsnap.snapshots.tables import CHUNK, NONE, PACK, REF, Table
+
+if TYPE_CHECKING:
+    from fsnap.stores.base import Store
+
+BUFFER_BYTES = 4 << 20
+_COLUMNS = {
+    "raw": "raw_bytes",
+    "stored": "stored_bytes",
+    "pack": "pack",
+    "offset": "offset",
+    "codec": "codec",
+}
+_POLL_S = 0.2
+"""How often a feeder that waits for a buffer looks whether the capture failed or was aborted."""
+
+
+class ChunkSink:
+    """Takes cut buffers, keeps a table of chunks, and sees to it that the store has each of them.
+
+    ``take_buffer``, ``submit``, ``refer`` and ``flush`` are for one feeding thread.  An error of a
+    background thread is raised by the next of these calls.
+    """
+
+    def __init__(
+        self, *, store: Store, prefix: str, known: KnownChunks, threads: int, level: int, connections: int
+    ) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._known = known
+        self._level = level
+        self._lock = threading.Lock()
+        self._local = threading.local()
+        self._numbers: dict[bytes, int] = {}
+        self._digests: list[bytes] = []
+        self._rows = {name: array("q") for name in _COLUMNS}
+        self._refs = array("q")
+        self._pack_ids: list[str | None] = []
+        self._pack_sizes: list[int] = []
+        self._pack_numbers: dict[str, int] = {}
+        self._zero_digests: dict[int, bytes] = {}
+        self._open: PackBuilder | None = None
+        self._stopped = False
+        self._work: deque[Future[None]] = deque()
+        self._puts: deque[Future[None]] = deque()
+        self._workers = ThreadPoolExecutor(threads, thread_name_prefix="fsnap-chunk")
+        self._putters = ThreadPoolExecutor(connections, thread_name_prefix="fsnap-put")
+        self._put_slots = threading.Semaphore(connections + 1)
+        self._buffers: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
+        for _ in range(2 * threads + 1):
+            self._buffers.put(bytearray())
+        self.done_bytes = 0
+        """Content hashed so far."""
+        self.new_bytes = 0
+        """Of it, before compression, what no committed snapshot had."""
+        self.put_bytes = 0
+        """Packs whose put was acknowledged."""
+
+    def take_buffer(self) -> bytearray:
+        """An empty buffer of ``BUFFER_BYTES``; waits until one is free."""
+        while True:
+            self._raise_failures()
+            try:
+                return self._buffers.get(timeout=_POLL_S) or bytearray(BUFFER_BYTES)
+            except queue.Empty:
+                continue
+
+    def give_back(self, buffer: bytearray) -> None:
+        """Return a buffer that was taken and not submitted."""
+        self._buffers.put(buffer)
+
+    def submit(self, buffer: bytearray, ends: Sequence[int]) -> None:
+        """Add the chunks of *buffer* that end at *ends* to the stream; the buffer is the sink's then."""
+        self._raise_failures()
+        first = len(self._refs)
+        self._refs.extend([-1] * len(ends))
+        try:
+            self._work.append(self._workers.submit(self._process, buffer, spans(ends), first))
+        except RuntimeError:
+            raise CaptureFailed("the capture was aborted") from None
+
+    def refer(self, digest: bytes, location: Location | None, raw_bytes: int) -> None:
+        """Add a chunk to the stream that the store has already; None as location for zeros."""
+        with self._lock:
+            number = self._numbers.get(digest)
+            if number is None:
+                number = self._add_row(digest, raw_bytes, location)
+            self.done_bytes += raw_bytes
+        self._refs.append(number)
+
+    def flush(self) -> None:
+        """Wait until every chunk handed in is in the store; raises what went wrong."""
+        while self._work:
+            self._work.popleft().result()
+        with self._lock:
+            last, self._open = self._open, None
+        if last is not None:
+            self._send(last)
+        while self._puts:
+            self._puts.popleft().result()
+
+    def stop(self) -> None:
+        """Put nothing more; returns when no thread runs any longer."""
+        self._stopped = True
+        self._workers.shutdown(wait=True, cancel_futures=True)
+        self._putters.shutdown(wait=True, cancel_futures=True)
+
+    def tables(self) -> tuple[Table, Table, Table]:
+        """Packs, chunks and refs for the index, after :meth:`flush`."""
+        packs = np.zeros(len(self._pack_ids), PACK)
+        for number, (pack_id, size) in enumerate(zip(self._pack_ids, self._pack_sizes, strict=True)):
+            assert pack_id is not None, "flush() names every pack"
+            packs[number] = (bytes.fromhex(pack_id), size)
+        chunks = np.zeros(len(self._digests), CHUNK)
+        chunks["digest"] = np.array(self._digests, "V32")
+        chunks["parent"] = NONE
+        for ours, values in self._rows.items():
+            chunks[_COLUMNS[ours]] = np.array(values, np.int64)
+        return packs, chunks, np.array(self._refs, np.int64).astype(REF)
+
+    def _process(self, buffer: bytearray, pieces: list[tuple[int, int]], first: int) -> None:
+        view = memoryview(buffer)
+        try:
+            for number, (start, end) in enumerate(pieces):
+                if self._stopped:
+                    return
+                self._refs[first + number] = self._chunk(view[start:end])
+        finally:
+            self._buffers.put(buffer)
+
+    def _chunk(self, data: memoryview) -> int:
+        """The number of the chunk *data*, stored if it must be."""
+        zero = codec.is_zero(data)
+        digest = self._zero_digest(data) if zero else codec.digest(data)
+        known = None if zero else self._known.lookup(digest)
+        with self._lock:
+            self.done_bytes += len(data)
+            number = self._numbers.get(digest)
+            if number is not None:
+                return number
+            number = self._add_row(digest, len(data), known)
+            if not zero and (known is None or not known.committed):
+                self.new_bytes += len(data)
+        if not zero and known is None:
+            kind, stored = self._encoder().encode(data)
+            self._pack(number, kind, stored)
+        return number
+
+    def _zero_digest(self, data: memoryview) -> bytes:
+        found = self._zero_digests.get(len(data))
+        if found is None:
+            found = self._zero_digests[len(data)] = codec.digest(data)
+        return found
+
+    def _add_row(self, digest: bytes, raw_bytes: int, known: Location | None) -> int:
+        number = len(self._digests)
+        self._numbers[digest] = number
+        self._digests.append(digest)
+        pack = NONE if known is None else self._pack_number(known.pack_id, known.pack_bytes)
+        values = (known.stored_bytes, known.offset, known.codec) if known is not None else (0, 0, codec.ZERO)
+        for name, value in zip(("stored", "offset", "codec"), values, strict=True):
+            self._rows[name].append(value)
+        self._rows["raw"].append(raw_bytes)
+        self._rows["pack"].append(pack)
+        return number
+
+    def _pack_number(self, pack_id: str, size: int) -> int:
+        number = self._pack_numbers.get(pack_id)
+        if number is None:
+            number = self._pack_numbers[pack_id] = len(self._pack_ids)
+            self._pack_ids.append(pack_id)
+            self._pack_sizes.append(size)
+        return number
+
+    def _encoder(self) -> codec.Encoder:
+        encoder: codec.Encoder | None = getattr(self._local, "encoder", None)
+        if encoder is None:
+            encoder = self._local.encoder = codec.Encoder(self._level)
+        return encoder
+
+    def _pack(self, chunk: int, kind: int, stored: bytes | memoryview) -> None:
+        full = None
+        with self._lock:
+            if self._open is None:
+                self._open = PackBuilder(len(self._pack_ids))
+                self._pack_ids.append(None)
+                self._pack_sizes.append(0)
+            offset = self._open.append(chunk, stored)
+            self._rows["pack"][chunk] = self._open.number
+            self._rows["offset"][chunk] = offset
+            self._rows["stored"][chunk] = len(stored)
+            self._rows["codec"][chunk] = kind
+            if self._open.is_full:
+                full, self._open = self._open, None
+        if full is not None:
+            self._send(full)
+
+    def _send(self, pack: PackBuilder) -> None:
+        """Queue the pack for its put; waits while too many are on their way."""
+        self._put_slots.acquire()
+        try:
+            self._puts.append(self._putters.submit(self._put, pack))
+        except RuntimeError:
+            self._put_slots.release()
+            raise CaptureFailed("the capture was aborted") from None
+
+    def _put(self, pack: PackBuilder) -> None:
+        try:
+            pack_id, data = pack.finish()
+            if self._stopped:
+                return
+            self._store.put(layout.pack_key(self._prefix, pack_id), data)
+            self._acknowledge(pack, pack_id, len(data))
+        finally:
+            self._put_slots.release()
+
+    def _acknowledge(self, pack: PackBuilder, pack_id: str, size: int) -> None:
+        self._known.readmit_pack(pack_id)
+        with self._lock:
+            self._pack_ids[pack.number] = pack_id
+            self._pack_sizes[pack.number] = size
+            self._pack_numbers[pack_id] = pack.number
+            self.put_bytes += size
+            learned = [(self._digests[n], self._location(n, pack_id, size)) for n in pack.chunks]
+        for digest, location in learned:
+            self._known.add(digest, location)
+
+    def _location(self, chunk: int, pack_id: str, size: int) -> Location:
+        rows = self._rows
+        return Location(
+            pack_id=pack_id,
+            pack_bytes=size,
+            offset=rows["offset"][chunk],
+            stored_bytes=rows["stored"][chunk],
+            raw_bytes=rows["raw"][chunk],
+            codec=rows["codec"][chunk],
+            committed=False,
+        )
+
+    def _raise_failures(self) -> None:
+        if self._stopped:
+            raise CaptureFailed("the capture was aborted")
+        for futures in (self._work, self._puts):
+            while futures and futures[0].done():
+                futures.popleft().result()

@@ -1,0 +1,186 @@
+"""Making a directory's recorded paths exactly what a tree of a snapshot says.
+
+Order: what must go is removed, then directories, then everything else is made anew (an
+existing file is unlinked, never written through: it may have other names), then content,
+then owners, modes, attributes and times, directories last and deepest first.  Files are
+not synced: the copy that counts is the one in the store.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from fsnap.snapshots import attributes, beneath
+from fsnap.snapshots.errors import RestoreTargetFailed
+from fsnap.snapshots.index import Index
+from fsnap.snapshots.tables import Kind
+
+_NODES = {
+    Kind.FIFO: stat.S_IFIFO,
+    Kind.SOCKET: stat.S_IFSOCK,
+    Kind.CHAR: stat.S_IFCHR,
+    Kind.BLOCK: stat.S_IFBLK,
+}
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_WRITE_FLAGS = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class TreeWriter:
+    """One tree below one directory.  :meth:`prepare`, then the content, then :meth:`finish`."""
+
+    def __init__(self, *, index: Index, name: str, root_fd: int, where: str) -> None:
+        self._index = index
+        self._overlay = index.trees[name].kind == "overlay-upper"
+        self._root_fd = root_fd
+        self._where = where
+        self._first = index.trees[name].first
+        self._entries = list(index.tree_entries(name))
+        self.displaced: list[str] = []
+        """Where directories with unknown files went that stood where the snapshot has no directory."""
+
+    def prepare(self, remove: Iterable[str]) -> None:
+        """Remove what must go and make every path, empty."""
+        ours = {path for _, path, _ in self._entries}
+        gone = {path for _, path, row in self._entries if row["kind"] == Kind.GONE}
+        for path in sorted(gone | (set(remove) - ours), key=lambda path: path.count("/"), reverse=True):
+            if path:
+                self._remove(path)
+        for kinds in ((Kind.DIR,), (Kind.FILE, Kind.SYMLINK, *_NODES), (Kind.LINK,)):
+            for _, path, row in self._entries:
+                if path and row["kind"] in kinds:
+                    with self._at(path) as (fd, name):
+                        self._make(fd, name, path, row)
+
+    def write(self, number: int, at: int, data: memoryview) -> None:
+        """Put *data* at byte *at* of the file whose entry has this number."""
+        path = self.path(number)
+        with self._at(path) as (parent_fd, name):
+            fd = os.open(name, _WRITE_FLAGS, dir_fd=parent_fd)
+            try:
+                while data:
+                    count = os.pwrite(fd, data, at)
+                    data, at = data[count:], at + count
+            finally:
+                os.close(fd)
+
+    def path(self, number: int) -> str:
+        """The path of the entry with this number."""
+        return self._entries[number - self._first][1]
+
+    def finish(self) -> None:
+        """Owners, modes, attributes, times."""
+        for _, path, row in self._entries:
+            if row["kind"] in (Kind.FILE, Kind.SYMLINK, *_NODES):
+                with self._at(path) as (fd, name):
+                    self._dress(fd, name, row)
+        directories = [(path, row) for _, path, row in self._entries if path and row["kind"] == Kind.DIR]
+        for path, row in sorted(directories, key=lambda item: item[0].count("/"), reverse=True):
+            with self._at(path) as (fd, name):
+                self._dress(fd, name, row)
+        with self._reported(""):
+            self._dress_root(self._entries[0][2])
+
+    def _remove(self, path: str) -> None:
+        """Unlink *path* if it is there; a directory only if nothing is in it."""
+        with self._reported(path):
+            try:
+                with beneath.opened_parent(self._root_fd, path) as (fd, name):
+                    if stat.S_ISDIR(os.lstat(name, dir_fd=fd).st_mode):
+                        os.rmdir(name, dir_fd=fd)
+                    else:
+                        os.unlink(name, dir_fd=fd)
+            except OSError as error:
+                if error.errno not in (*_ABSENT, errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+
+    def _make(self, fd: int, name: str, path: str, row: Any) -> None:
+        kind = Kind(int(row["kind"]))
+        if kind == Kind.DIR:
+            if not self._is_dir(fd, name):
+                self._clear(fd, name, path)
+                os.mkdir(name, 0o700, dir_fd=fd)
+            return
+        self._clear(fd, name, path)
+        if kind == Kind.FILE:
+            new = os.open(name, _WRITE_FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=fd)
+            try:
+                os.ftruncate(new, int(row["size"]))
+            finally:
+                os.close(new)
+        elif kind == Kind.SYMLINK:
+            os.symlink(self._index.text(row["aux_at"], row["aux_len"]), os.fsencode(name), dir_fd=fd)
+        elif kind == Kind.LINK:
+            with self._at(self.path(int(row["link"]))) as (there_fd, there):
+                os.link(there, name, src_dir_fd=there_fd, dst_dir_fd=fd, follow_symlinks=False)
+        else:
+            os.mknod(name, 0o600 | _NODES[kind], int(row["rdev"]), dir_fd=fd)
+
+    def _is_dir(self, fd: int, name: str) -> bool:
+        try:
+            return stat.S_ISDIR(os.lstat(name, dir_fd=fd).st_mode)
+        except FileNotFoundError:
+            return False
+
+    def _clear(self, fd: int, name: str, path: str) -> None:
+        """Make room for a new inode; a directory that is not empty is moved aside, not deleted."""
+        try:
+            if not self._is_dir(fd, name):
+                os.unlink(name, dir_fd=fd)
+                return
+            os.rmdir(name, dir_fd=fd)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            self._displace(fd, name, path)
+
+    def _displace(self, fd: int, name: str, path: str) -> None:
+        above = path.rpartition("/")[0]
+        for number in range(1000):
+            aside = f".fsnap-displaced.{number}"
+            try:
+                os.lstat(aside, dir_fd=fd)
+            except FileNotFoundError:
+                os.rename(name, aside, src_dir_fd=fd, dst_dir_fd=fd)
+                self.displaced.append(f"{above}/{aside}" if above else aside)
+                return
+        raise OSError(errno.EEXIST, "too many displaced directories")
+
+    def _dress(self, fd: int, name: str, row: Any) -> None:
+        """Owner first, since a change of owner clears set-id bits and capabilities."""
+        state = os.lstat(name, dir_fd=fd)
+        uid, gid, mode = int(row["uid"]), int(row["gid"]), int(row["mode"])
+        if (state.st_uid, state.st_gid) != (uid, gid):
+            os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
+        attributes.apply(
+            f"/proc/self/fd/{fd}/{name}", self._index.entry_xattrs(row), overlay_upper=self._overlay
+        )
+        if row["kind"] != Kind.SYMLINK:
+            os.chmod(name, mode, dir_fd=fd)
+        times = (int(row["atime_ns"]), int(row["mtime_ns"]))
+        os.utime(name, ns=times, dir_fd=fd, follow_symlinks=False)
+
+    def _dress_root(self, row: Any) -> None:
+        os.fchown(self._root_fd, int(row["uid"]), int(row["gid"]))
+        attributes.apply(self._root_fd, self._index.entry_xattrs(row), overlay_upper=self._overlay)
+        os.fchmod(self._root_fd, int(row["mode"]))
+        os.utime(self._root_fd, ns=(int(row["atime_ns"]), int(row["mtime_ns"])))
+
+    @contextmanager
+    def _at(self, path: str) -> Iterator[tuple[int, str]]:
+        with self._reported(path), beneath.opened_parent(self._root_fd, path) as place:
+            yield place
+
+    @contextmanager
+    def _reported(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            what = f"{path!r} cannot be restored: {error.strerror}"
+            raise RestoreTargetFailed(f"{self._where}: {what}") from error
