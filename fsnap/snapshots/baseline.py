@@ -134,9 +134,7 @@ class Baseline:
         except OSError:
             return None
 
-    def rebased(
-        self, *, own: Container[str], digests: Mapping[str, bytes], gone: Iterable[str]
-    ) -> Baseline:
+    def rebased(self, *, own: Container[str], digests: Mapping[str, bytes], gone: Iterable[str]) -> Baseline:
         """This scan of a restored tree without the task's *own* paths, and with what the task had removed."""
         with self._lock:
             entries = {

@@ -6,6 +6,7 @@ index nor a link that appears meanwhile leads anywhere else.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,17 @@ from pathlib import Path
 
 DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+MAX_PATH_BYTES = 4095
+MAX_NAME_BYTES = 255
+
+
+def is_safe_path(path: bytes) -> bool:
+    """Whether *path* is relative, stays below its root, and is one that Linux could hold."""
+    if len(path) > MAX_PATH_BYTES or b"\0" in path:
+        return False
+    parts = path.split(b"/")
+    return all(0 < len(part) <= MAX_NAME_BYTES and part not in (b".", b"..") for part in parts)
 
 
 @contextmanager
@@ -29,8 +41,11 @@ def opened_root(path: Path) -> Iterator[int]:
 def opened_parent(root_fd: int, path: str) -> Iterator[tuple[int, str]]:
     """The descriptor of the directory that holds *path*, and the last component of *path*.
 
-    Raises ``OSError`` (``ELOOP``, ``ENOTDIR``, ``ENOENT``) where a component is no directory.
+    Raises ``OSError``: ``ELOOP``, ``ENOTDIR`` or ``ENOENT`` where a component is no directory, ``EINVAL``
+    for a path that is not :func:`is_safe_path`.
     """
+    if not is_safe_path(os.fsencode(path)):
+        raise OSError(errno.EINVAL, "not a path below a directory")
     *above, name = path.split("/")
     fd = root_fd
     try:

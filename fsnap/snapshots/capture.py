@@ -68,6 +68,9 @@ class Capture:
     For one thread, except that :meth:`abort` may come from any.  As a context manager it aborts what
     was not published.  Errors: :class:`UnreadableFile` and other ``CaptureFailed`` for the trees, the
     store's own for the store.
+
+    *progress* gets bytes of content read and hashed so far, and bytes planned so far; packs that are
+    on their way to the store lag behind by what memory holds.
     """
 
     def __init__(
@@ -109,6 +112,16 @@ class Capture:
     ) -> None:
         self.abort()
 
+    @property
+    def new_bytes(self) -> int:
+        """Content so far, before compression, that no committed snapshot had."""
+        return self._sink.new_bytes
+
+    @property
+    def put_bytes(self) -> int:
+        """Bytes of packs that the store has acknowledged."""
+        return self._sink.put_bytes
+
     def add_tree(self, source: TreeSource | StagedTree) -> TreeStats:
         """Capture one tree.  :class:`UnreadableFile` names what vanished, changed or refused."""
         tree = source if isinstance(source, StagedTree) else record_tree(source, self._clock)
@@ -149,7 +162,7 @@ class Capture:
 
         Raises :class:`PacksMissing` when one is not; the capture is of no use then.
         """
-        self._sink.flush()
+        self._sink.flush(lambda: self._advance(0))
         packs, chunks, refs = self._sink.tables()
         index = self._builder.build(packs=packs, chunks=chunks, refs=refs)
         data = encode_index(index)

@@ -8,6 +8,7 @@ Both cutters give the same boundaries however the stream is split into buffers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -41,8 +42,8 @@ class Cutter(Protocol):
 class PageCutter:
     """Cuts a stream of 4 KiB memory pages, at pages only: 8 to 128 of them, about 32 on average.
 
-    A page ends a chunk when a mix of eight of its words falls into 1/28 of the range (with the
-    minimum of 8 that makes 32 to 36 pages on average); so does the last page of eight or more zero
+    A page ends a chunk when a mix of eight of its words falls into 1/25 of the range (with the
+    minimum of 8 that makes 32 pages on average); so does the last page of eight or more zero
     pages in a row, as far as the sampled words tell, so that what follows a run of zeros does not
     depend on the run's length.  A tail shorter than a page belongs to the last chunk.
     """
@@ -61,7 +62,7 @@ class PageCutter:
         ],
         dtype=np.uint64,
     )
-    _ABOVE = np.uint64((1 << 64) - (1 << 64) // 28)
+    _ABOVE = np.uint64((1 << 64) - (1 << 64) // 25)
     """Zeros mix to 0, so the comparison is with the top of the range: zeros never end a chunk."""
 
     def ends(self, data: memoryview, *, final: bool) -> list[int]:
@@ -102,8 +103,13 @@ class ByteCutter:
     _WINDOW = 16
     _FACTORS = (np.uint32(0x9E3779B1), np.uint32(0x85EBCA77), np.uint32(0xC2B2AE3D))
     _ABOVE = np.uint32((1 << 32) - (1 << 32) // 98304)
-    _BLOCK = 1 << 18
+    _BLOCK = 1 << 17
     """Bytes per step: what the intermediate arrays need stays in the core's own cache."""
+
+    def __init__(self) -> None:
+        words = (self._BLOCK + self._WINDOW) // 4
+        self._pairs: U32 = np.empty(words, np.uint32)
+        self._sums: U32 = np.empty(words, np.uint32)
 
     def ends(self, data: memoryview, *, final: bool) -> list[int]:
         array: U8 = np.frombuffer(data, np.uint8)
@@ -113,20 +119,28 @@ class ByteCutter:
         for start in range(first, len(array) - self._WINDOW + 1, self._BLOCK):
             stop = min(len(array), start + self._BLOCK + self._WINDOW - 1)
             for lane in range(4):
-                found.append(self._lane(array[start + lane : stop]) + (start + lane))
+                ends = self._lane(array[start + lane : stop])
+                if ends is not None:
+                    found.append(ends + (start + lane))
         places = np.sort(np.concatenate(found)) if found else np.zeros(0, np.int64)
         return _choose(places, len(data), final)
 
-    def _lane(self, array: U8) -> Places:
+    def _lane(self, array: U8) -> Places | None:
         """Ends of the windows that start at every fourth byte of *array* and qualify."""
         words: U32 = array[: len(array) // 4 * 4].view(np.uint32)
-        if len(words) < 4:
-            return np.zeros(0, np.int64)
+        count = len(words)
+        if count < self._WINDOW // 4:
+            return None
         near, far, outer = self._FACTORS
-        pairs = words[:-1] * near
-        pairs += words[1:] * far
-        sums = pairs[2:] * outer
-        sums += pairs[:-2]
+        pairs, sums = self._pairs[: count - 1], self._sums[: count - 1]
+        np.multiply(words[:-1], near, out=pairs)
+        np.multiply(words[1:], far, out=sums)
+        np.add(pairs, sums, out=pairs)
+        sums = sums[: count - 3]
+        np.multiply(pairs[2:], outer, out=sums)
+        np.add(sums, pairs[:-2], out=sums)
+        if sums.max() <= self._ABOVE:
+            return None
         ends: Places = np.flatnonzero(sums > self._ABOVE) * 4 + self._WINDOW
         return ends
 
@@ -152,4 +166,4 @@ def _choose(places: Places, length: int, final: bool) -> list[int]:
 
 def spans(ends: Sequence[int]) -> list[tuple[int, int]]:
     """Start and end of each chunk."""
-    return list(zip([0, *ends[:-1]], ends, strict=True))
+    return list(pairwise([0, *ends]))

@@ -12,12 +12,13 @@ import os
 import stat
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fsnap.core import manifest as manifests
-from fsnap.core.manifest import Manifest, SnapshotAbout
+from fsnap.core.manifest import Manifest, PackEntry, SnapshotAbout
 from fsnap.errors import CorruptData, NewerSchema, ObjectMissing
 from fsnap.snapshots import baseline, beneath, codec, layout, objects
 from fsnap.snapshots.baseline import Baseline
@@ -123,34 +124,39 @@ class Snapshot:
         for number, (pack, kind) in enumerate(self.index.chunks[["pack", "codec"]].tolist()):
             if kind != codec.ZERO:
                 of_pack[pack].append(number)
-        done, chunks = 0, 0
+        packs = self.manifest.packs
+        done = 0
         problems, bad = [], []
-        for number, pack in enumerate(self.manifest.packs):
-            try:
-                self._verify_pack(pack.id, pack.bytes, of_pack[number])
-            except (CorruptData, NewerSchema) as error:
-                problems.append(str(error))
-                bad.append(pack.id)
-            done += pack.bytes
-            chunks += len(of_pack[number])
-            if progress is not None:
-                progress(done, total)
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="fsnap-verify") as pool:
+            found = pool.map(self._verify_pack, packs, (of_pack[number] for number in range(len(packs))))
+            for pack, problem in zip(packs, found, strict=True):
+                if problem:
+                    problems.append(problem)
+                    bad.append(pack.id)
+                done += pack.bytes
+                if progress is not None:
+                    progress(done, total)
         return VerifyReport(
-            packs=len(self.manifest.packs),
-            chunks=chunks,
+            packs=len(packs),
+            chunks=sum(len(chunks) for chunks in of_pack.values()),
             bytes=total,
             problems=tuple(problems),
             bad_packs=tuple(bad),
         )
 
-    def _verify_pack(self, pack_id: str, size: int, chunks: list[int]) -> None:
-        key = layout.pack_key(self._prefix, pack_id)
-        data = memoryview(_get(self._store, key))
-        if len(data) != size or codec.hexdigest(data) != pack_id:
-            raise CorruptData(f"{key} is damaged: it does not match its name")
-        objects.decode_header(data, objects.PACK_MAGIC, where=key)
-        for chunk in chunks:
-            self._reader.decode(chunk, data, 0, key)
+    def _verify_pack(self, pack: PackEntry, chunks: list[int]) -> str:
+        """What is wrong with the pack, or an empty string."""
+        key = layout.pack_key(self._prefix, pack.id)
+        try:
+            data = memoryview(_get(self._store, key))
+            if len(data) != pack.bytes or codec.hexdigest(data) != pack.id:
+                raise CorruptData(f"{key} is damaged: it does not match its name")
+            objects.decode_header(data, objects.PACK_MAGIC, where=key)
+            for chunk in chunks:
+                self._reader.decode(chunk, data, 0, key)
+        except (CorruptData, NewerSchema) as error:
+            return str(error)
+        return ""
 
     def recorded_paths(self, name: str) -> frozenset[str]:
         """Paths of the tree that are stored; inputs and the root itself are not among them."""

@@ -8,11 +8,10 @@ import numpy as np
 
 from fsnap.errors import CorruptData
 from fsnap.snapshots import codec, layout, objects
+from fsnap.snapshots.beneath import MAX_NAME_BYTES, MAX_PATH_BYTES, is_safe_path
 from fsnap.snapshots.index import Index, TreeHead
 from fsnap.snapshots.tables import NONE, Kind, Table
 
-MAX_PATH_BYTES = 4095
-MAX_NAME_BYTES = 255
 MAX_XATTR_BYTES = 65536
 TREE_KINDS = ("plain", "overlay-upper")
 
@@ -35,14 +34,6 @@ def check(index: Index, where: str) -> None:
     _check_xattrs(index, where)
     _check_entries(index, where)
     _check_trees(index, where)
-
-
-def is_safe_path(path: bytes) -> bool:
-    """Whether *path* is relative, stays below its root, and is one that Linux could hold."""
-    if len(path) > MAX_PATH_BYTES or b"\0" in path:
-        return False
-    parts = path.split(b"/")
-    return all(0 < len(part) <= MAX_NAME_BYTES and part not in (b".", b"..") for part in parts)
 
 
 def _require(condition: bool, where: str, what: str) -> None:

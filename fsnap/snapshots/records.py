@@ -86,8 +86,10 @@ def record_tree(source: TreeSource, clock: Clock) -> StagedTree:
         records.append(record)
     if source.baseline is not None:
         there = {record.path for record in records}
-        gone = sorted(source.baseline.paths() - there, key=os.fsencode)
-        records.extend(Record(path=path, kind=Kind.GONE, state=None) for path in gone)
+        gone = [path for path in source.baseline.paths() - there if not _is_hidden(path, source, skipped)]
+        records.extend(
+            Record(path=path, kind=Kind.GONE, state=None) for path in sorted(gone, key=os.fsencode)
+        )
     return StagedTree(
         source=source,
         records=tuple(records),
@@ -95,6 +97,13 @@ def record_tree(source: TreeSource, clock: Clock) -> StagedTree:
         at_ns=at_ns,
         is_staged=False,
     )
+
+
+def _is_hidden(path: str, source: TreeSource, skipped: Skipped) -> bool:
+    """Whether the walk could not have met *path* even if it is there."""
+    parts = path.split("/")
+    heads = ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+    return any(head in skipped.paths or excluded(head, source.exclude) for head in heads)
 
 
 def _record(found: Found, source: TreeSource) -> Record:

@@ -16,7 +16,7 @@ import queue
 import threading
 from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -117,16 +117,21 @@ class ChunkSink:
             self.done_bytes += raw_bytes
         self._refs.append(number)
 
-    def flush(self) -> None:
-        """Wait until every chunk handed in is in the store; raises what went wrong."""
+    def flush(self, step: Callable[[], None] = lambda: None) -> None:
+        """Wait until every chunk handed in is in the store; raises what went wrong.
+
+        *step* is called now and then.
+        """
         while self._work:
             self._work.popleft().result()
+            step()
         with self._lock:
             last, self._open = self._open, None
         if last is not None:
             self._send(last)
         while self._puts:
             self._puts.popleft().result()
+            step()
 
     def stop(self) -> None:
         """Put nothing more; returns when no thread runs any longer."""

@@ -56,9 +56,7 @@ ENTRY: Final = np.dtype(
 
 EXTENT: Final = np.dtype([("file_at", "<u8"), ("length", "<u8"), ("stream_at", "<u8")])
 
-XATTR: Final = np.dtype(
-    [("name_at", "<u4"), ("name_len", "<u4"), ("value_at", "<u4"), ("value_len", "<u4")]
-)
+XATTR: Final = np.dtype([("name_at", "<u4"), ("name_len", "<u4"), ("value_at", "<u4"), ("value_len", "<u4")])
 
 assert [kind.itemsize for kind in (PACK, CHUNK, ENTRY, EXTENT, XATTR)] == [40, 56, 80, 24, 16]
 

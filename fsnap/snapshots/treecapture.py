@@ -233,4 +233,3 @@ class TreeCapture:
             deleted_inputs=counts[Kind.GONE],
             skipped=self._tree.skipped,
         )
-

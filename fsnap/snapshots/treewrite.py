@@ -47,9 +47,9 @@ class TreeWriter:
         """Remove what must go and make every path, empty."""
         ours = {path for _, path, _ in self._entries}
         gone = {path for _, path, row in self._entries if row["kind"] == Kind.GONE}
-        for path in sorted(gone | (set(remove) - ours), key=lambda path: path.count("/"), reverse=True):
-            if path:
-                self._remove(path)
+        wanted = {path for path in remove if beneath.is_safe_path(os.fsencode(path))}
+        for path in sorted(gone | (wanted - ours), key=lambda path: path.count("/"), reverse=True):
+            self._remove(path)
         for kinds in ((Kind.DIR,), (Kind.FILE, Kind.SYMLINK, *_NODES), (Kind.LINK,)):
             for _, path, row in self._entries:
                 if path and row["kind"] in kinds:
