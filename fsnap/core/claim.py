@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fsnap.core.model import LIVE, TERMINAL, Attempt, Basis, Holder, State, TaskState
+from fsnap.core.model import LIVE, TERMINAL, Attempt, Basis, State, TaskState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
     """What a would-be claimant knows beside the journal."""
 
-    me: Holder
     attempt: Attempt | None
     holder_gone: bool = False
     """The recorded init is known to be dead: same machine and boot, and no such process; or another boot."""

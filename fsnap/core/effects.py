@@ -31,6 +31,8 @@ class Start(Effect):
     """Start the command in the capsule, from nothing."""
 
     durability: ClassVar[Durability] = Durability.MIRRORED
+    hold_ms: int = 0
+    """Nothing is started before this much time after the claim."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

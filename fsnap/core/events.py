@@ -80,19 +80,31 @@ class DumpFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreReady(Event):
-    """A restored tree stands, not yet released."""
+    """A restored tree stands, not yet released, in the capsule of ``holder``."""
 
     snapshot_id: str
+    holder: Holder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapsuleLost(Event):
+    """The capsule's init died, and the kernel ended the tree with it."""
+
+    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreFailed(Event):
-    """A snapshot could not be restored here; ``corrupt``: nor anywhere else."""
+    """A snapshot could not be restored here; ``corrupt``: nor anywhere else.
+
+    ``holder`` has the fresh capsule that was made for the next try.
+    """
 
     snapshot_id: str
     code: str
     message: str
     corrupt: bool
+    holder: Holder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +139,7 @@ EVENTS: dict[str, type[Event]] = {
         SnapshotSaved,
         DumpFailed,
         RestoreReady,
+        CapsuleLost,
         RestoreFailed,
         TaskExited,
         CancelAsked,

@@ -44,6 +44,8 @@ def fold(state: TaskState, record: Record) -> TaskState:
     )
     handler = _HANDLERS.get(type(record.event))
     folded = handler(base, record) if handler else base
+    if record.trigger == "unhold":
+        folded = replace(folded, pending=None)
     if record.trigger == "give_up":
         folded = replace(folded, held=False, outcome=_outcome(record))
     if record.dest in TERMINAL:
@@ -138,6 +140,7 @@ def _restore_ready(state: TaskState, record: Record) -> TaskState:
     return replace(
         state,
         restored=True,
+        holder=record.event.holder if isinstance(record.event, RestoreReady) else state.holder,
         restoring_from=ref.id,
         reclaims_survived=state.reclaims_survived + 1,
         work_saved_ms=max(state.work_saved_ms, ref.run_ms),
@@ -153,7 +156,7 @@ def _restore_failed(state: TaskState, record: Record) -> TaskState:
     quarantined = state.quarantined
     if event.corrupt or failures[event.snapshot_id] >= RESTORE_TRIES:
         quarantined = (*quarantined, event.snapshot_id)
-    after = replace(state, restore_failures=failures, quarantined=quarantined)
+    after = replace(state, restore_failures=failures, quarantined=quarantined, holder=event.holder)
     restoring_from = after.usable[0].id if after.usable and record.trigger == "retry_restore" else None
     return replace(after, restoring_from=restoring_from)
 

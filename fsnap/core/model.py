@@ -142,6 +142,8 @@ class Facts:
     last_freeze_ms: int = 0
     failed_dumps: int = 0
     """Dumps that failed since the pending notice came."""
+    started: bool = True
+    """The tree has been started or restored in this attempt."""
     unsupported: str = ""
     """Why this tree can't be checkpointed; empty when it can."""
 

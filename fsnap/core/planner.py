@@ -28,6 +28,7 @@ from fsnap.core.effects import (
 )
 from fsnap.core.events import (
     CancelAsked,
+    CapsuleLost,
     CheckpointAsked,
     ClaimAsked,
     DumpFailed,
@@ -104,7 +105,10 @@ def _claim_asked(state: TaskState, event: Event, facts: Facts) -> Decision:
             note=f"restores snapshot {chosen.id} ({event.basis.value})",
         )
     return _do(
-        state, "claim_bare", Start(), note=f"no committed snapshot: starts from nothing ({event.basis.value})"
+        state,
+        "claim_bare",
+        Start(hold_ms=hold_ms),
+        note=f"no committed snapshot: starts from nothing ({event.basis.value})",
     )
 
 
@@ -123,13 +127,14 @@ def _notice(state: TaskState, event: Event, facts: Facts) -> Decision:
                 state, "predump", Predump(snapshot_id=snapshot_id(state)), note="rebalance recommended"
             )
         return _do(state, "note", note="rebalance recommended")
-    if state.state is State.RESTORING:
+    if state.state is State.RESTORING or (_live(state) and not facts.started):
+        stands = "the earlier snapshot stands" if state.usable else "nothing had been started"
         return _do(
             state,
             "give_up",
             Kill(),
             Exit(exit_code=EXIT_CHECKPOINTED, outcome="checkpointed"),
-            note="reclaimed during a restore: the earlier snapshot stands",
+            note=f"reclaimed before the task ran: {stands}",
         )
     if state.pending is not None or state.finishing or state.state in (State.DUMPING, State.UPLOADED):
         return _do(state, "note", note="one more notice")
@@ -189,7 +194,7 @@ def _tick(state: TaskState, event: Event, facts: Facts) -> Decision:
     return _do(state, "predump", Predump(snapshot_id=snapshot_id(state)), note="periodic checkpoint")
 
 
-def _reclaimed_unsaved(state: TaskState) -> Decision:
+def _reclaimed_unsaved(state: TaskState, why: str = "reclaimed without the final commit") -> Decision:
     best = state.usable[0].id if state.usable else None
     note = f"a retry resumes from snapshot {best}" if best else "a retry starts from nothing"
     return _do(
@@ -197,7 +202,7 @@ def _reclaimed_unsaved(state: TaskState) -> Decision:
         "give_up",
         Kill(),
         Exit(exit_code=EXIT_RECLAIMED_UNSAVED, outcome="reclaimed"),
-        note=f"reclaimed without the final commit: {note}",
+        note=f"{why}: {note}",
     )
 
 
@@ -270,6 +275,13 @@ def _corrupt(state: TaskState, ref_id: str, event: RestoreFailed) -> bool:
     return ref_id in state.quarantined and state.restore_failures.get(ref_id, 0) < RESTORE_TRIES
 
 
+def _capsule_lost(state: TaskState, event: Event, facts: Facts) -> Decision:
+    assert isinstance(event, CapsuleLost)
+    if state.state in (State.UPLOADED, State.COMPLETED, State.FAILED, State.NEW):
+        return _nothing(state)
+    return _reclaimed_unsaved(state, why=event.message)
+
+
 def _task_exited(state: TaskState, event: Event, facts: Facts) -> Decision:
     assert isinstance(event, TaskExited)
     if state.state in (State.UPLOADED, State.COMPLETED, State.FAILED):
@@ -313,5 +325,6 @@ _RULES: dict[type[Event], Callable[[TaskState, Event, Facts], Decision]] = {
     RestoreReady: _restore_ready,
     RestoreFailed: _restore_failed,
     TaskExited: _task_exited,
+    CapsuleLost: _capsule_lost,
     CancelAsked: _cancel_asked,
 }

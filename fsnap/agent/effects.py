@@ -1,0 +1,322 @@
+"""Carrying out effects: the hands of the loop.
+
+Long ones run as jobs in a thread and report an event with their token; a newer job, or a
+rollback, makes older tokens void.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from loguru import logger
+
+from fsnap.agent.capsules import Capsules
+from fsnap.agent.capture import Capturer, CaptureResult
+from fsnap.agent.job import Cancelled, CriuRun, Job
+from fsnap.agent.lease import Lease
+from fsnap.agent.output import Output
+from fsnap.agent.restoring import Restorer, refuse
+from fsnap.agent.runtime import FactBook, RunClock, Watch
+from fsnap.agent.settings import RunSettings
+from fsnap.agent.start import start_task
+from fsnap.agent.trees import Trees
+from fsnap.capsule.control import Control
+from fsnap.clock import Clock, parse_rfc3339
+from fsnap.core.effects import (
+    Dump,
+    Effect,
+    Exit,
+    Hold,
+    Kill,
+    Predump,
+    Release,
+    Restore,
+    Resume,
+    Rollback,
+    SaveFiles,
+    Signal,
+    Start,
+)
+from fsnap.core.events import DumpFailed, Event, RestoreFailed, RestoreReady, SnapshotSaved, TaskExited
+from fsnap.core.model import SnapshotRef, TaskState
+from fsnap.errors import CapsuleError, CorruptData, FsnapError
+
+Report = Callable[[int, Event], None]
+
+
+class Executor:
+    """Does what decisions say, to one capsule."""
+
+    def __init__(
+        self,
+        *,
+        settings: RunSettings,
+        capsules: Capsules,
+        capturer: Capturer,
+        restorer: Restorer,
+        trees: Trees,
+        outputs: Mapping[str, Output],
+        lease: Lease,
+        watch: Watch,
+        book: FactBook,
+        run_clock: RunClock,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._capsules = capsules
+        self._capturer = capturer
+        self._restorer = restorer
+        self._trees = trees
+        self._outputs = outputs
+        self._lease = lease
+        self._watch = watch
+        self._book = book
+        self._run_clock = run_clock
+        self._clock = clock
+        self._report: Report = lambda token, event: None
+        self._crash: Callable[[BaseException], None] = lambda problem: None
+        self._job: Job | None = None
+        self._gate: CriuRun | None = None
+        """CRIU's run that stands at its closed gate after its job ended."""
+        self._result: CaptureResult | None = None
+        self.token = 0
+        self.exit: Exit | None = None
+        self.claimed_s = clock.mono_s()
+
+    def connect(self, report: Report, crash: Callable[[BaseException], None]) -> None:
+        """Where outcomes go, and what a job did not foresee."""
+        self._report = report
+        self._crash = crash
+
+    def carry_out(self, effect: Effect, state: TaskState) -> None:
+        """Do *effect*, or begin it."""
+        match effect:
+            case Start():
+                self._begin("start", lambda job, token: self._start(job, token, state, effect))
+            case Restore():
+                self._begin("restore", lambda job, token: self._restore(job, token, state, effect))
+            case Predump():
+                self._begin("checkpoint", lambda job, token: self._periodic(job, token, state, effect))
+            case Dump():
+                self._begin("dump", lambda job, token: self._final(job, token, state, effect))
+            case SaveFiles():
+                self._begin("files", lambda job, token: self._files(job, token, state, effect))
+            case Release():
+                self._release(state)
+            case Rollback():
+                self._rollback()
+            case Resume():
+                self._open_gate("no")
+                self.run_on()
+            case Kill():
+                self._kill()
+            case Signal():
+                self._signal(effect.signal)
+            case Hold():
+                logger.info("committed; holds until the host goes")
+            case Exit():
+                self.exit = effect
+            case _:
+                raise NotImplementedError(type(effect).__name__)
+
+    def learn(self, ref: SnapshotRef) -> None:
+        """The snapshot's record is made: later ones may build on it."""
+        result = self._result
+        if result is not None and result.ref.id == ref.id:
+            self._capturer.learn(result)
+            self._book.measured(max(ref.bytes, 1), result.took_ms, result.freeze_ms)
+            self._result = None
+
+    def hold_gate(self, run: CriuRun) -> None:
+        """A gate that an earlier agent left closed."""
+        self._gate = run
+
+    def resume_watching(self, state: TaskState, control: Control) -> None:
+        """The tree of an earlier agent runs on under this one."""
+        for name, output in self._outputs.items():
+            ref = next((ref for ref in state.snapshots if ref.id == state.restoring_from), None)
+            base = 0 if ref is None else {"stdout": ref.stdout_bytes, "stderr": ref.stderr_bytes}[name]
+            output.start(base, resume=True)
+        self._book.started = True
+        since_s = (self._clock.wall() - parse_rfc3339(state.since)).total_seconds() if state.since else 0.0
+        self._run_clock.start(state.run_base_ms + int(max(0.0, since_s) * 1000))
+        control.request("thaw")
+        self._watch.start()
+
+    def run_on(self) -> None:
+        """The tree runs, after a freeze that came to nothing."""
+        for output in self._outputs.values():
+            output.unhold()
+
+    # -- jobs
+
+    def _begin(self, name: str, work: Callable[[Job, int], None]) -> None:
+        before = self._job
+        if before is not None:
+            before.cancel()
+        self.token += 1
+        token = self.token
+        self._book.last_capture_s = self._clock.mono_s()
+
+        def run(job: Job) -> None:
+            if before is not None:
+                before.join()
+            try:
+                work(job, token)
+            except BaseException as problem:
+                self._crash(problem)
+                raise
+
+        self._job = Job(name, run)
+        self._job.start()
+
+    def _final(self, job: Job, token: int, state: TaskState, effect: Dump) -> None:
+        try:
+            result, criu = self._capturer.final(job, state, effect.snapshot_id)
+        except (FsnapError, OSError) as problem:
+            self._dump_failed(token, problem)
+            return
+        self._gate, self._result = criu, result
+        self._report(token, SnapshotSaved(ref=result.ref))
+
+    def _periodic(self, job: Job, token: int, state: TaskState, effect: Predump) -> None:
+        try:
+            result = self._capturer.periodic(job, state, effect.snapshot_id)
+        except (FsnapError, OSError) as problem:
+            self._dump_failed(token, problem)
+            return
+        self._result = result
+        self._report(token, SnapshotSaved(ref=result.ref))
+
+    def _files(self, job: Job, token: int, state: TaskState, effect: SaveFiles) -> None:
+        while True:
+            try:
+                result = self._capturer.files(job, state, effect.snapshot_id)
+                break
+            except Cancelled:
+                return
+            except (FsnapError, OSError) as problem:
+                # The task has ended well; what remains is to say so durably, however long the store takes.
+                logger.warning("the ended task's files can't be stored yet: {}", problem)
+                self._clock.sleep(1.0)
+        self._result = result
+        self._report(token, SnapshotSaved(ref=result.ref))
+
+    def _dump_failed(self, token: int, problem: Exception) -> None:
+        if isinstance(problem, Cancelled):
+            return
+        code = problem.code if isinstance(problem, FsnapError) else "os"
+        self._report(token, DumpFailed(code=code, message=str(problem)))
+
+    def _start(self, job: Job, token: int, state: TaskState, effect: Start) -> None:
+        try:
+            while self._clock.mono_s() < self.claimed_s + effect.hold_ms / 1000:
+                job.checkpoint()
+                self._clock.sleep(0.2)
+            self._trees.take_baseline()
+            job.checkpoint()
+            control = self._capsules.finish()
+            self._lease.attach(control)
+            for output in self._outputs.values():
+                output.start(0)
+            self._book.started = True
+            self._run_clock.start(0)
+            failed = start_task(control, self._settings)
+        except Cancelled:
+            return
+        if failed is not None:
+            logger.error("{}", failed.message)
+            self._report(token, TaskExited(exit_code=failed.exit_code))
+            return
+        self._watch.start()
+
+    def _restore(self, job: Job, token: int, state: TaskState, effect: Restore) -> None:
+        try:
+            self._gate = self._restorer.restore(
+                job,
+                state,
+                effect.snapshot_id,
+                not_before_s=self.claimed_s + effect.hold_ms / 1000,
+                relaunch=self._relaunch,
+            )
+        except Cancelled:
+            return
+        except (FsnapError, OSError) as problem:
+            self._restore_failed(token, effect.snapshot_id, problem)
+            return
+        holder = self._capsules.holder
+        assert holder is not None
+        self._report(token, RestoreReady(snapshot_id=effect.snapshot_id, holder=holder))
+
+    def _restore_failed(self, token: int, snapshot_id: str, problem: Exception) -> None:
+        logger.error("snapshot {} can't be restored: {}", snapshot_id, problem)
+        self._capsules.end()
+        holder = self._capsules.launch()
+        self._report(
+            token,
+            RestoreFailed(
+                snapshot_id=snapshot_id,
+                code=problem.code if isinstance(problem, FsnapError) else "os",
+                message=str(problem),
+                corrupt=isinstance(problem, CorruptData),
+                holder=holder,
+            ),
+        )
+
+    def _relaunch(self) -> None:
+        self._capsules.end()
+        self._capsules.launch()
+
+    # -- short effects
+
+    def _release(self, state: TaskState) -> None:
+        control = self._capsules.control
+        assert control is not None
+        self._lease.attach(control)
+        if not self._lease.left:
+            self._lease.renew()
+        ref = next(ref for ref in state.snapshots if ref.id == state.restoring_from)
+        starts = {"stdout": ref.stdout_bytes, "stderr": ref.stderr_bytes}
+        for name, output in self._outputs.items():
+            output.start(starts[name])
+        self._book.started = True
+        self._book.last_capture_s = self._clock.mono_s()
+        self._run_clock.start(ref.run_ms)
+        self._open_gate("go")
+        self._watch.start()
+
+    def _open_gate(self, verdict: str) -> None:
+        gate, self._gate = self._gate, None
+        if gate is not None and gate.open_gate(verdict) != 0 and verdict == "go":
+            logger.error("CRIU failed after its gate was opened")
+
+    def _rollback(self) -> None:
+        """Void the capture: a job rolls its gate back itself, one that has ended left it to us."""
+        self.token += 1
+        if self._job is not None:
+            self._job.cancel()
+            self._job.join()
+        if self._gate is not None:
+            self._open_gate("no")
+        self._result = None
+        self.run_on()
+
+    def _signal(self, number: int) -> None:
+        if self._capsules.control is not None:
+            self._capsules.control.request("signal", signal=number)
+
+    def _kill(self) -> None:
+        """End the tree: a dumped one by CRIU itself, so that it cleans up behind itself."""
+        self.token += 1
+        gate, self._gate = self._gate, None
+        if self._job is not None:
+            self._job.cancel()
+            self._job.join(5.0)
+        try:
+            if gate is not None and self._result is not None:
+                gate.open_gate("go", 20.0)
+            elif gate is not None:
+                refuse(gate)
+        except (CapsuleError, FsnapError) as problem:
+            logger.debug("CRIU's end: {}", problem)
+        self._capsules.end()

@@ -1,0 +1,121 @@
+"""One long effect in a thread of its own: a capture or a restore, one at a time."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from fsnap.agent.capsules import Capsules
+from fsnap.errors import CapsuleError, CheckpointFailed
+
+CRIU_TIMEOUT_S = 600
+ROLLBACK_TIMEOUT_S = 60.0
+POLL_S = 0.05
+
+
+class Cancelled(CheckpointFailed):
+    """The job was told to stop; its caller decides what that means."""
+
+    code = "cancelled"
+
+
+class Job:
+    """A worker with a cancel flag."""
+
+    def __init__(self, name: str, work: Callable[[Job], None]) -> None:
+        self._cancel = threading.Event()
+        self._thread = threading.Thread(target=work, args=(self,), name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def cancel(self) -> None:
+        """Ask the job to stop at its next step."""
+        self._cancel.set()
+
+    def join(self, timeout_s: float | None = None) -> None:
+        """Wait for its end."""
+        self._thread.join(timeout_s)
+
+    @property
+    def cancelled(self) -> bool:
+        """It was asked to stop."""
+        return self._cancel.is_set()
+
+    def checkpoint(self) -> None:
+        """Raise :class:`Cancelled` when it was asked to stop."""
+        if self._cancel.is_set():
+            raise Cancelled("it was called off")
+
+
+class CriuRun:
+    """One run of CRIU inside the capsule, up to its gate and beyond."""
+
+    TAG = "criu"
+
+    def __init__(self, capsules: Capsules, job: Job) -> None:
+        self._capsules = capsules
+        self._job = job
+        self.at_gate = False
+
+    def spawn(self, argv: list[str], *, root_pid: int | None = None) -> None:
+        """Start it; with *root_pid* it is a restore and gets the new output pipes."""
+        control = self._capsules.control
+        assert control is not None
+        while not self._capsules.events.empty():
+            self._capsules.events.get()
+        log = str(self._capsules.gate.with_name("criu.out"))
+        extra: dict[str, Any] = {} if root_pid is None else {"pipes": True, "root_pid": root_pid}
+        control.request("spawn", tag=self.TAG, argv=argv, log=log, **extra)
+
+    def wait_gate(self, timeout_s: float = CRIU_TIMEOUT_S) -> dict[str, Any] | None:
+        """The gate's event; ``None`` when CRIU ended without reaching it."""
+        event = self._wait({"gate", "helper-exited"}, timeout_s)
+        if event["event"] == "helper-exited":
+            return None
+        self.at_gate = True
+        return event
+
+    def open_gate(self, verdict: str, timeout_s: float = CRIU_TIMEOUT_S) -> int:
+        """Answer the gate and wait for CRIU's exit code."""
+        control = self._capsules.control
+        assert control is not None
+        control.request("gate", verdict=verdict)
+        self.at_gate = False
+        return int(self._wait({"helper-exited"}, timeout_s, cancellable=False)["code"])
+
+    def abandon(self) -> None:
+        """Roll back whatever stage it is in; the tree runs on."""
+        control = self._capsules.control
+        if control is None:
+            return
+        if not self.at_gate and not control.request("hello")["helpers"]:
+            return
+        if not self.at_gate:
+            # CRIU must not be killed while it holds the tree: it is let come to the gate and refused.
+            event = self._wait({"gate", "helper-exited"}, ROLLBACK_TIMEOUT_S, cancellable=False)
+            if event["event"] == "helper-exited":
+                return
+        self.open_gate("no", ROLLBACK_TIMEOUT_S)
+
+    def _wait(self, wanted: set[str], timeout_s: float, *, cancellable: bool = True) -> dict[str, Any]:
+        end = time.monotonic() + timeout_s
+        while True:
+            if cancellable:
+                self._job.checkpoint()
+            try:
+                event = self._capsules.events.get(timeout=POLL_S)
+            except queue.Empty:
+                if time.monotonic() > end:
+                    raise CheckpointFailed("CRIU takes too long") from None
+                continue
+            if event["event"] in wanted:
+                return event
+            if event["event"] == "gone":
+                raise CapsuleError("the capsule is gone")
+            if event["event"] == "gate-lost":
+                raise CheckpointFailed("CRIU died while it held the tree")

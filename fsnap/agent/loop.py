@@ -1,0 +1,183 @@
+"""The agent's loop: an event comes in, is decided, recorded, and its effects are carried out.
+
+The only loop.  Everything else (notice sources, the capsule's init, captures and restores
+in their threads) posts events into ``inbox``.  What a worker reports counts only while its
+effect is still wanted: an outcome that a later decision overtook is dropped.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from loguru import logger
+
+from fsnap.agent.effects import Executor
+from fsnap.agent.ledger import BackgroundMirror, Ledger
+from fsnap.agent.runtime import FactBook
+from fsnap.core.effects import Durability, Exit, durability
+from fsnap.core.events import DumpFailed, Event, Notice, NoticeCancelled, SnapshotSaved, Tick
+from fsnap.core.model import TaskState
+from fsnap.core.planner import Decision
+from fsnap.errors import Fenced, StoreError
+
+TICK_S = 0.25
+MIRROR_RETRY_S = 1.0
+PATIENCE_S = {"begin": 0.0, "claim": 0.0, "claim_bare": 0.0, "give_up": 5.0, "commit": None, "unhold": None}
+"""How long a record's effects wait for a store that does not answer, by trigger; ``None``: without end.
+
+A frozen tree waits for ever, since only the record decides who may go on with it; a claim that
+can't be recorded is not taken.
+"""
+
+PATIENCE_OTHER_S = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Posted:
+    """One thing in the inbox."""
+
+    event: Event | None = None
+    token: int = 0
+    """Of the worker that reports it; 0: not a worker."""
+    seen_mono_s: float = 0.0
+    failure: BaseException | None = None
+    """Ends the loop: this node was fenced, or a worker met what nobody foresaw."""
+
+
+class TaskLoop:
+    """Carries one task from its claim to its end on this node."""
+
+    def __init__(self, *, ledger: Ledger, book: FactBook, executor: Executor) -> None:
+        self._ledger = ledger
+        self._book = book
+        self._executor = executor
+        self.inbox: queue.SimpleQueue[Posted] = queue.SimpleQueue()
+        executor.connect(self.post_outcome, self.post_crash)
+        self._mirror = BackgroundMirror(ledger, self.post_fenced)
+
+    # -- posting, from any thread and from signal handlers
+
+    def post(self, event: Event, seen_mono_s: float | None = None) -> None:
+        """Something happened."""
+        now = time.monotonic()
+        self.inbox.put(Posted(event=event, seen_mono_s=now if seen_mono_s is None else seen_mono_s))
+
+    def post_outcome(self, token: int, event: Event) -> None:
+        """A worker's effect came out."""
+        self.inbox.put(Posted(event=event, token=token, seen_mono_s=time.monotonic()))
+
+    def post_fenced(self, fenced: Fenced) -> None:
+        """Another node has the task."""
+        self.inbox.put(Posted(failure=fenced))
+
+    def post_crash(self, problem: BaseException) -> None:
+        """A worker failed in a way that no event tells."""
+        self.inbox.put(Posted(failure=problem))
+
+    @property
+    def state(self) -> TaskState:
+        """The task's state by this node's journal."""
+        return self._ledger.state
+
+    # -- the loop
+
+    def run(self) -> int:
+        """Serve until an ``Exit``; the exit code.  :class:`Fenced`, :class:`StoreError` end it too."""
+        while self._executor.exit is None:
+            self._take(self._next())
+        self._mirror.stop()
+        return self._executor.exit.exit_code
+
+    def stop(self) -> None:
+        """Give up the background shipping."""
+        self._mirror.stop()
+
+    def _next(self) -> Posted:
+        try:
+            return self.inbox.get(timeout=TICK_S)
+        except queue.Empty:
+            return Posted(event=Tick(), seen_mono_s=time.monotonic())
+
+    def _take(self, posted: Posted) -> None:
+        if posted.failure is not None:
+            raise posted.failure
+        event = posted.event
+        assert event is not None
+        if posted.token and posted.token != self._executor.token:
+            logger.debug("dropped an outdated outcome: {}", type(event).__name__)
+            return
+        self.handle(event, posted.seen_mono_s)
+
+    def handle(self, event: Event, seen_mono_s: float) -> None:
+        """Decide on *event*, record the decision, do what it says."""
+        self._note(event, seen_mono_s)
+        facts = self._book.facts()
+        decision = self._ledger.decide(event, facts)
+        if decision.trigger is None:
+            return
+        record = self._ledger.commit(event, facts, decision)
+        _log(decision, event)
+        self._make_durable(decision)
+        for effect in record.effects:
+            self._executor.carry_out(effect, self._ledger.state)
+        self._after(event, decision)
+
+    def _note(self, event: Event, seen_mono_s: float) -> None:
+        """What the fact book learns from the event itself."""
+        if isinstance(event, Notice) and event.notice_id not in self.state.notices:
+            if event.action != "rebalance":
+                deadline = seen_mono_s + event.window_ms / 1000
+                self._book.deadline_s = min(deadline, self._book.deadline_s or deadline)
+                self._book.failed_dumps = 0
+        elif isinstance(event, NoticeCancelled):
+            pending = self.state.pending
+            if pending is not None and pending.notice_id == event.notice_id:
+                self._book.deadline_s = None
+        elif isinstance(event, DumpFailed):
+            self._book.failed_dumps += 1
+
+    def _after(self, event: Event, decision: Decision) -> None:
+        if isinstance(event, SnapshotSaved):
+            self._executor.learn(event.ref)
+        if decision.trigger == "unhold":
+            self._book.deadline_s = None
+
+    def _make_durable(self, decision: Decision) -> None:
+        if durability(decision.effects) is Durability.LOCAL:
+            self._mirror.soon()
+            return
+        assert decision.trigger is not None
+        patience_s = PATIENCE_S.get(decision.trigger, PATIENCE_OTHER_S)
+        try:
+            _persist(self._ledger.mirror, patience_s)
+        except StoreError as problem:
+            if decision.trigger != "give_up":
+                raise
+            exits = [effect for effect in decision.effects if isinstance(effect, Exit)]
+            logger.error("the store does not answer, and the node goes: {} ({})", problem, exits)
+
+
+def _persist(ship: Callable[[], None], patience_s: float | None) -> None:
+    end = None if patience_s is None else time.monotonic() + patience_s
+    while True:
+        try:
+            ship()
+            return
+        except StoreError as problem:
+            if end is not None and time.monotonic() >= end:
+                raise
+            logger.warning("waits for the store: {}", problem)
+            time.sleep(MIRROR_RETRY_S)
+
+
+def _log(decision: Decision, event: Event) -> None:
+    level = "INFO" if decision.note else "DEBUG"
+    details: dict[str, Any] = {
+        "state": decision.next_state.value,
+        "why": decision.note or type(event).__name__,
+    }
+    logger.log(level, "{state}: {why}", **details)

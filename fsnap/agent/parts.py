@@ -1,0 +1,134 @@
+"""The objects of one run, made in their order and let go together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fsnap.agent.capsules import Capsules
+from fsnap.agent.capture import Capturer
+from fsnap.agent.claiming import Claimant
+from fsnap.agent.effects import Executor
+from fsnap.agent.home import RunDir
+from fsnap.agent.lease import Lease
+from fsnap.agent.ledger import Ledger
+from fsnap.agent.loop import TaskLoop
+from fsnap.agent.node import Node
+from fsnap.agent.output import Output
+from fsnap.agent.restoring import Restorer
+from fsnap.agent.runtime import FactBook, RunClock, Watch
+from fsnap.agent.settings import RunSettings
+from fsnap.agent.trees import Trees
+from fsnap.clock import Clock
+from fsnap.core.events import CapsuleLost, TaskExited
+from fsnap.core.model import Holder
+from fsnap.ids import task_key
+from fsnap.stores.retrying import Patience, RetryingStore
+
+BEAT_PATIENCE = Patience(attempts=2, base_s=0.2, cap_s=1.0, total_s=10.0)
+WORK_PATIENCE = Patience(attempts=8, base_s=0.2, cap_s=5.0, total_s=60.0)
+
+
+class Parts:
+    """Everything that serves one task on one node."""
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        run_dir: RunDir,
+        store: RetryingStore,
+        ledger: Ledger,
+        node: Node,
+        clock: Clock,
+    ) -> None:
+        self.settings = settings
+        self.ledger = ledger
+        self.run_dir = run_dir
+        self.store = store
+        work = store.with_patience(WORK_PATIENCE)
+        prefix = f"tasks/{task_key(settings.task)}"
+        self.capsules = Capsules(run_dir=run_dir, settings=settings, node=node.name, instance=node.instance)
+        self.outputs = {
+            "stdout": Output(name="stdout", spool=run_dir.spool("stdout"), target=settings.stdout),
+            "stderr": Output(name="stderr", spool=run_dir.spool("stderr"), target=settings.stderr),
+        }
+        self.trees = Trees(settings=settings, mounts=self.capsules.mounts, keep=run_dir.path)
+        self.run_clock = RunClock(clock)
+        self.watch = Watch(self.capsules)
+        self.book = FactBook(clock=clock, run_clock=self.run_clock, watch=self.watch)
+        self.capturer = Capturer(
+            capsules=self.capsules,
+            run_dir=run_dir,
+            trees=self.trees,
+            outputs=self.outputs,
+            store=work,
+            prefix=prefix,
+            settings=settings,
+            clock=clock,
+            run_ms=self.run_clock.run_ms,
+        )
+        self.restorer = Restorer(
+            capsules=self.capsules,
+            run_dir=run_dir,
+            trees=self.trees,
+            outputs=self.outputs,
+            store=work,
+            prefix=prefix,
+            known=self.capturer.known,
+            tcp=settings.tcp,
+            clock=clock,
+        )
+        self.lease = Lease(
+            store=store.with_patience(BEAT_PATIENCE),
+            task=settings.task,
+            node=node.name,
+            lease_ms=settings.config.lease_ms,
+            check=ledger.check,
+            snapshot=lambda: (ledger.state, self.book.facts()),
+            on_fenced=lambda fenced: self.loop.post_fenced(fenced),
+            clock=clock,
+        )
+        self.executor = Executor(
+            settings=settings,
+            capsules=self.capsules,
+            capturer=self.capturer,
+            restorer=self.restorer,
+            trees=self.trees,
+            outputs=self.outputs,
+            lease=self.lease,
+            watch=self.watch,
+            book=self.book,
+            run_clock=self.run_clock,
+            clock=clock,
+        )
+        self.loop = TaskLoop(ledger=ledger, book=self.book, executor=self.executor)
+        self.capsules.on_exit(self._on_capsule)
+        self.claimant = Claimant(
+            ledger=ledger,
+            store=store,
+            task=settings.task,
+            attempt=settings.attempt,
+            instance=node.instance,
+            made_here=self._made_here,
+            wait_s=settings.wait_s,
+            clock=clock,
+        )
+
+    def _made_here(self, holder: Holder | None) -> bool:
+        return holder is not None and holder == self.capsules.last_here()
+
+    def _on_capsule(self, event: dict[str, Any]) -> None:
+        if event["event"] == "exited":
+            self.loop.post(TaskExited(exit_code=int(event["code"])))
+        else:
+            self.loop.post(CapsuleLost(message="the capsule's init died"))
+
+    def close(self) -> None:
+        """Stop every thread; end the capsule and remove its traces."""
+        self.lease.stop()
+        self.watch.stop()
+        self.trees.stop()
+        for output in self.outputs.values():
+            output.stop()
+        self.loop.stop()
+        self.capsules.end()
+        self.run_dir.sweep()

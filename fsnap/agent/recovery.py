@@ -1,0 +1,96 @@
+"""An agent that finds a capsule of its task alive: it looks, and goes on where the last one stopped.
+
+The journal says what was intended, the init what became of it.  A closed gate is rolled
+back unless the commit is recorded; a restored tree that was not released is killed and
+claimed anew; everything else runs on under this agent, in the same epoch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+
+from fsnap.agent.job import CriuRun, Job
+from fsnap.capsule.control import Control
+from fsnap.capsule.identity import start_ticks
+from fsnap.core.effects import Exit, Hold, Kill, SaveFiles, Start
+from fsnap.core.events import DumpFailed, TaskExited
+from fsnap.core.model import LIVE, Holder, State
+from fsnap.core.planner import snapshot_id
+from fsnap.errors import EXIT_CHECKPOINTED, CapsuleError, Fenced
+
+if TYPE_CHECKING:
+    from fsnap.agent.loop import TaskLoop
+    from fsnap.agent.parts import Parts
+
+
+def take_over(parts: Parts, loop: TaskLoop) -> bool:
+    """Go on with the living capsule; false when it was not this task's live copy and has been ended."""
+    state = parts.ledger.state
+    holder = parts.capsules.last_here()
+    ours = holder is not None and state.held and state.holder == holder
+    if holder is None or not ours or state.state is State.RESTORING:
+        _end_stray(parts, holder)
+        if state.held and state.holder != holder and holder is not None and state.epoch:
+            logger.warning("an older capsule of this task was alive here and was stopped")
+        return False
+    try:
+        control = parts.capsules.adopt(holder)
+        seen = control.request("hello")
+    except CapsuleError:
+        _end_stray(parts, holder)
+        return False
+    logger.info("takes over the task's living capsule (init {})", holder.init_pid)
+    try:
+        parts.ledger.mirror()
+    except Fenced:
+        parts.capsules.end()
+        raise
+    parts.trees.load_baselines()
+    _go_on(parts, loop, control, seen)
+    return True
+
+
+def _go_on(parts: Parts, loop: TaskLoop, control: Control, seen: dict[str, Any]) -> None:
+    state = parts.ledger.state
+    run = CriuRun(parts.capsules, Job("recovery", lambda job: None))
+    run.at_gate = seen["gate"] is not None
+    parts.lease.attach(control)
+    if state.state is State.UPLOADED:
+        parts.executor.hold_gate(run)
+        if state.config.after_commit == "hold":
+            parts.executor.carry_out(Hold(), state)
+            return
+        parts.executor.carry_out(Kill(), state)
+        parts.executor.carry_out(Exit(exit_code=EXIT_CHECKPOINTED, outcome="checkpointed"), state)
+        return
+    if state.state not in LIVE:
+        parts.capsules.end()
+        parts.executor.carry_out(
+            Exit(exit_code=state.exit_code or 0, outcome=state.outcome or "exited"), state
+        )
+        return
+    if not seen["root_pid"] and seen["exit_code"] is None:
+        parts.executor.carry_out(Start(), state)
+        return
+    run.abandon()
+    parts.executor.resume_watching(state, control)
+    if state.state in (State.DUMPING, State.PREDUMPING):
+        loop.post(DumpFailed(code="agent-restarted", message="the agent was restarted during the dump"))
+    if state.finishing:
+        parts.executor.carry_out(SaveFiles(snapshot_id=snapshot_id(state)), state)
+    elif seen["exit_code"] is not None:
+        loop.post(TaskExited(exit_code=int(seen["exit_code"])))
+
+
+def _end_stray(parts: Parts, holder: Holder | None) -> None:
+    """End a capsule that must not go on."""
+    if holder is None or start_ticks(holder.init_pid) != holder.init_start:
+        return
+    try:
+        control = parts.capsules.adopt(holder)
+    except CapsuleError:
+        return
+    control.end()
+    parts.capsules.end()

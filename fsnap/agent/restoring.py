@@ -1,0 +1,177 @@
+"""Restoring a snapshot: fetch and verify everything, then CRIU, up to the closed gate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from loguru import logger
+
+from fsnap.agent.capsules import Capsules
+from fsnap.agent.home import RunDir
+from fsnap.agent.job import CriuRun, Job
+from fsnap.agent.output import Output
+from fsnap.agent.processes import apply_scheduling
+from fsnap.agent.trees import Trees
+from fsnap.clock import Clock
+from fsnap.core.model import SnapshotRef, TaskState
+from fsnap.criu.argv import restore_argv
+from fsnap.criu.install import find_criu, network_lock
+from fsnap.criu.log import Cause, diagnose
+from fsnap.errors import FsnapError, RestoreFailed
+from fsnap.snapshots.fetch import Snapshot
+from fsnap.snapshots.known import KnownChunks
+from fsnap.stores.base import Store
+
+INPUTS_SHOWN = 3
+HOLD_POLL_S = 0.2
+
+
+class Restorer:
+    """Restores into a launched capsule."""
+
+    def __init__(
+        self,
+        *,
+        capsules: Capsules,
+        run_dir: RunDir,
+        trees: Trees,
+        outputs: Mapping[str, Output],
+        store: Store,
+        prefix: str,
+        known: KnownChunks,
+        tcp: str,
+        clock: Clock,
+    ) -> None:
+        self._capsules = capsules
+        self._run_dir = run_dir
+        self._trees = trees
+        self._outputs = outputs
+        self._store = store
+        self._prefix = prefix
+        self._known = known
+        self._tcp = tcp
+        self._clock = clock
+
+    def restore(
+        self,
+        job: Job,
+        state: TaskState,
+        snapshot_id: str,
+        *,
+        not_before_s: float,
+        relaunch: Callable[[], None],
+    ) -> CriuRun:
+        """Everything up to the gate; :class:`CorruptData` or :class:`RestoreFailed` says why not.
+
+        The capsule must be launched and not finished.  *relaunch* makes a fresh one when CRIU has to be
+        run again with its connections closed.
+        """
+        ref = next(ref for ref in state.snapshots if ref.id == snapshot_id)
+        snapshot = self._open(ref)
+        images = self._run_dir.empty(self._run_dir.images)
+        snapshot.restore_tree("images", images)
+        job.checkpoint()
+        while self._clock.mono_s() < not_before_s:
+            job.checkpoint()
+            self._clock.sleep(HOLD_POLL_S)
+        self._restore_files(job, state, snapshot)
+        self._trees.keep_baselines()
+        self._known.learn(snapshot.index)
+        run, cause = self._run_criu(job, snapshot, images, self._tcp)
+        if run is None and cause.closes_tcp and self._tcp == "established":
+            logger.warning("connections to other hosts are closed by this restore: {}", cause.message)
+            relaunch()
+            self._restore_scratch(snapshot)
+            run, cause = self._run_criu(job, snapshot, images, "close")
+        if run is None:
+            raise RestoreFailed(f"CRIU: {cause.message}. {cause.hint}".strip())
+        apply_scheduling(self._capsules.proc(), snapshot.about.extra)
+        return run
+
+    def restore_completed(self, ref: SnapshotRef) -> None:
+        """The files of a task that has ended."""
+        snapshot = self._open(ref)
+        for name, path in self._trees.state_names():
+            snapshot.restore_tree(name, path)
+
+    def _open(self, ref: SnapshotRef) -> Snapshot:
+        return Snapshot.open(
+            store=self._store, prefix=self._prefix, snapshot_id=ref.id, manifest_digest=ref.manifest
+        )
+
+    def _restore_files(self, job: Job, state: TaskState, snapshot: Snapshot) -> None:
+        later = self._later_paths(state, snapshot)
+        for name, path in self._trees.state_names():
+            job.checkpoint()
+            if name not in snapshot.index.trees:
+                raise RestoreFailed(f"snapshot {snapshot.about.snapshot_id} has no state dir {path}")
+            problems = snapshot.check_inputs(name, path)
+            if problems:
+                shown = ", ".join(f"{path}/{p.path} ({p.problem})" for p in problems[:INPUTS_SHOWN])
+                raise RestoreFailed(
+                    f"{len(problems)} inputs are not as they were: {shown}",
+                    hint="Inputs must be on every node; or run with --include-inputs.",
+                )
+            snapshot.restore_tree(name, path, remove_recorded=later.get(name, frozenset()))
+            self._trees.set_baseline(name, snapshot.rebase_baseline(name, path, self._trees.excluded(path)))
+        self._restore_scratch(snapshot)
+
+    def _restore_scratch(self, snapshot: Snapshot) -> None:
+        scratch = self._capsules.scratch()
+        for name, path in [*self._trees.scratch_names(scratch), ("shm", scratch / "shm")]:
+            if name in snapshot.index.trees:
+                snapshot.restore_tree(name, path)
+        for name, output in self._outputs.items():
+            self._run_dir.spool(name).write_bytes(snapshot.read_blob(f"{name}-tail"))
+            if output.target is not None and f"{name}-file" in snapshot.index.streams:
+                snapshot.restore_file(f"{name}-file", output.target)
+
+    def _later_paths(self, state: TaskState, snapshot: Snapshot) -> dict[str, frozenset[str]]:
+        """What newer snapshots recorded: an attempt that is given up may have left it here."""
+        found: dict[str, frozenset[str]] = {}
+        chosen = snapshot.about.snapshot_id
+        for ref in state.snapshots:
+            if ref.id <= chosen:
+                continue
+            try:
+                newer = self._open(ref)
+            except FsnapError:
+                continue
+            for name, _ in self._trees.state_names():
+                found[name] = found.get(name, frozenset()) | newer.recorded_paths(name)
+        return found
+
+    def _run_criu(self, job: Job, snapshot: Snapshot, images: Path, tcp: str) -> tuple[CriuRun | None, Cause]:
+        criu = find_criu()
+        self._capsules.finish()
+        run = CriuRun(self._capsules, job)
+        run.spawn(
+            restore_argv(
+                criu=criu,
+                images=images,
+                gate=self._capsules.gate,
+                pipes=snapshot.about.pipes,
+                network_lock=network_lock(criu),
+                tcp=tcp,
+                cpu_check=(images / "cpuinfo.img").exists(),
+            ),
+            root_pid=snapshot.about.root_pid,
+        )
+        if run.wait_gate() is not None:
+            return run, Cause(code="", message="", hint="")
+        log = images / "restore.log"
+        text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+        return None, diagnose(text + _text(self._capsules.gate.with_name("criu.out")))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+
+def refuse(run: CriuRun) -> None:
+    """Let CRIU kill the tree that it restored: it is not released."""
+    try:
+        run.open_gate("no")
+    except FsnapError as problem:
+        logger.debug("the refused restore ended with: {}", problem)

@@ -1,0 +1,260 @@
+"""``fsnap run``, wired together: from checked settings to an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+
+from loguru import logger
+
+from fsnap.agent.home import RunDir, journal_path
+from fsnap.agent.ledger import Ledger
+from fsnap.agent.node import this_node
+from fsnap.agent.parts import Parts
+from fsnap.agent.recovery import take_over
+from fsnap.agent.settings import RunSettings
+from fsnap.capsule.control import become_subreaper
+from fsnap.clock import Clock, SystemClock
+from fsnap.core.events import CancelAsked, ClaimAsked, Event, Notice, RenewAsked
+from fsnap.core.model import State, TaskState
+from fsnap.durable import write_atomic
+from fsnap.errors import (
+    EXIT_CHECKPOINTED,
+    Fenced,
+    NoSuchCommand,
+    StoreError,
+    UsageError,
+)
+from fsnap.ids import command_digest
+from fsnap.journal.local import Journal
+from fsnap.journal.mirror import Mirror
+from fsnap.notices.base import NoticeSource
+from fsnap.notices.providers import open_source
+from fsnap.stores.probe import probe_conditional_create
+from fsnap.stores.retrying import Patience, RetryingStore
+from fsnap.stores.urls import open_store
+
+START_PATIENCE = Patience(attempts=4, base_s=0.2, cap_s=1.0, total_s=8.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How ``run`` ended."""
+
+    exit_code: int
+    outcome: str
+    note: str = ""
+    resume_from: str | None = None
+
+
+class Service:
+    """One ``fsnap run``."""
+
+    def __init__(self, settings: RunSettings, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._pending: queue.SimpleQueue[tuple[Event, float]] = queue.SimpleQueue()
+        self._post: Callable[[Event, float], None] = lambda event, seen: self._pending.put((event, seen))
+        self._terms = 0
+        self._run_id = token_hex(4)
+
+    # -- signals
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        """SIGTERM is a notice; SIGINT, and a second SIGTERM, are for the task."""
+        event: Event = CancelAsked(signal=number)
+        if number == signal.SIGTERM:
+            self._terms += 1
+            if self._terms == 1:
+                event = Notice(
+                    notice_id=f"sigterm-{self._run_id}",
+                    provider="sigterm",
+                    window_ms=int(self._settings.term_window_s * 1000),
+                )
+        self._post(event, self._clock.mono_s())
+
+    # -- the run
+
+    def run(self) -> Outcome:
+        """Carry the task as far as this node can; errors that the user must see are raised."""
+        settings = self._settings
+        found = shutil.which(settings.command[0], path=os.environ.get("PATH"))
+        if found is None or ("/" in settings.command[0] and not os.path.isfile(found)):
+            raise NoSuchCommand(f"{settings.command[0]}: no such command")
+        with self._signals():
+            source = open_source(settings.provider, clock=self._clock, env=os.environ)
+            raw = open_store(settings.store_url)
+            store = RetryingStore(raw, patience=START_PATIENCE, clock=self._clock)
+            probe_conditional_create(store)
+            run_dir = RunDir(settings.home, settings.task)
+            agent_lock = run_dir.lock_agent()
+            journal = _open_journal(settings.home)
+            source.start(lambda event, seen: self._post(event, seen))
+            try:
+                return self._with_journal(journal, store, run_dir, source)
+            finally:
+                source.stop()
+                journal.close()
+                os.close(agent_lock)
+
+    def _with_journal(
+        self, journal: Journal, store: RetryingStore, run_dir: RunDir, source: NoticeSource
+    ) -> Outcome:
+        settings = self._settings
+        node = this_node(source.name, os.environ)
+        mirror = Mirror(journal=journal, store=store, task=settings.task, nonce=lambda: token_hex(16))
+        ledger = Ledger(journal=journal, mirror=mirror, task=settings.task, node=node.name, clock=self._clock)
+        state = ledger.pull()
+        self._check_identity(state)
+        become_subreaper()
+        parts = Parts(settings, run_dir, store, ledger, node, self._clock)
+        try:
+            return self._settle(parts, state)
+        finally:
+            parts.close()
+
+    def _check_identity(self, state: TaskState) -> None:
+        if not state.command_digest or self._settings.fresh:
+            return
+        if state.command_digest != command_digest(self._settings.command):
+            raise UsageError(
+                f"task {state.task} belongs to another command: {' '.join(state.command)[:200]}",
+                hint="Use another --task, or --fresh to begin anew under this one.",
+            )
+
+    def _settle(self, parts: Parts, state: TaskState) -> Outcome:
+        """Answer at once, take over a living capsule, or claim."""
+        if state.state is State.COMPLETED and not self._settings.fresh:
+            return self._already_completed(parts, state)
+        loop = parts.loop
+        adopted = parts.capsules.left_alive() and take_over(parts, loop)
+        if not adopted:
+            early = self._claim(parts)
+            if early is not None:
+                return early
+        parts.lease.start()
+        self._connect(parts)
+        try:
+            code = loop.run()
+        except Fenced as fenced:
+            parts.capsules.end()
+            raise fenced
+        except StoreError:
+            parts.capsules.end()
+            raise
+        finally:
+            loop.stop()
+        return self._outcome(parts, code)
+
+    def _already_completed(self, parts: Parts, state: TaskState) -> Outcome:
+        files = [ref for ref in state.snapshots if ref.kind == "files"]
+        if files and not self._settings.config.shared_state:
+            parts.restorer.restore_completed(files[-1])
+        logger.info("task {} ended with {} before; its files are here again", state.task, state.exit_code)
+        return Outcome(exit_code=state.exit_code or 0, outcome="exited")
+
+    def _claim(self, parts: Parts) -> Outcome | None:
+        """Take the claim, or say why ``run`` ends before anything was started."""
+        ledger, settings = parts.ledger, self._settings
+        if ledger.state.state not in (State.COMPLETED, State.FAILED):
+            basis = parts.claimant.wait(lambda: not self._pending.empty()).basis
+        else:
+            basis = None
+        reclaimed = self._reclaimed_before_start(ledger.state)
+        if reclaimed is not None:
+            return reclaimed
+        facts = parts.book.facts()
+        if settings.fresh or ledger.state.state is State.FAILED:
+            if ledger.state.seq:
+                renewal = RenewAsked(reason="fresh" if settings.fresh else "it had failed")
+                ledger.commit(renewal, facts, ledger.decide(renewal, facts))
+            basis = parts.claimant.verdict(ledger.state).basis
+        assert basis is not None
+        holder = parts.capsules.launch()
+        claim = ClaimAsked(
+            basis=basis,
+            holder=holder,
+            attempt=settings.attempt,
+            config=settings.config,
+            command=settings.command,
+            command_digest=command_digest(settings.command),
+            cwd=str(settings.cwd),
+        )
+        parts.executor.claimed_s = self._clock.mono_s()
+        parts.loop.handle(claim, self._clock.mono_s())
+        return None
+
+    def _reclaimed_before_start(self, state: TaskState) -> Outcome | None:
+        waiting: list[tuple[Event, float]] = []
+        while not self._pending.empty():
+            waiting.append(self._pending.get())
+        for event, seen in waiting:
+            if isinstance(event, CancelAsked):
+                return Outcome(
+                    exit_code=128 + event.signal, outcome="cancelled", note="before it was started"
+                )
+            if (
+                isinstance(event, Notice)
+                and event.notice_id not in state.notices
+                and event.action != "rebalance"
+            ):
+                return Outcome(
+                    exit_code=EXIT_CHECKPOINTED,
+                    outcome="checkpointed",
+                    note="reclaimed before anything was started",
+                    resume_from=state.usable[0].id if state.usable else None,
+                )
+            self._pending.put((event, seen))
+        return None
+
+    def _connect(self, parts: Parts) -> None:
+        """From here on everything that happens goes to the loop."""
+        loop = parts.loop
+        self._post = loop.post
+        while not self._pending.empty():
+            loop.post(*self._pending.get())
+
+    def _outcome(self, parts: Parts, code: int) -> Outcome:
+        done = parts.executor.exit
+        assert done is not None
+        state = parts.ledger.state
+        return Outcome(
+            exit_code=code,
+            outcome=done.outcome,
+            note=state.note,
+            resume_from=state.usable[0].id if state.usable and done.outcome != "exited" else None,
+        )
+
+
+def _open_journal(home: Path) -> Journal:
+    return Journal.open(journal_path(home))
+
+
+def write_result(path: Path, outcome: Outcome) -> None:
+    """``--result-file``: the reason for machines."""
+    document = {
+        "schema": 1,
+        "outcome": outcome.outcome,
+        "exit_code": outcome.exit_code,
+        "resume_from": outcome.resume_from,
+    }
+    write_atomic(path, json.dumps(document).encode() + b"\n")

@@ -1,0 +1,70 @@
+"""What ``fsnap run`` was asked to do: one frozen value, checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fsnap.capsule.mounts import within
+from fsnap.core.model import Attempt, Config
+from fsnap.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """The flags of ``run``, after environment and configuration file."""
+
+    task: str
+    """The whole id, step included."""
+    attempt: Attempt | None
+    command: tuple[str, ...]
+    cwd: Path
+    home: Path
+    store_url: str
+    provider: str
+    state_dirs: tuple[Path, ...]
+    scratch: tuple[Path, ...] = ()
+    exclude: tuple[str, ...] = ()
+    append_only: tuple[str, ...] = ()
+    include_inputs: bool = False
+    wait_s: float = 0.0
+    term_window_s: float = 25.0
+    tcp: str = "established"
+    ipc: bool = False
+    fresh: bool = False
+    unprotected_ok: bool = False
+    stdout: Path | None = None
+    stderr: Path | None = None
+    result_file: Path | None = None
+    config: Config
+
+
+def checked_state_dirs(given: tuple[str, ...], *, cwd: Path, home: Path, store_url: str) -> tuple[Path, ...]:
+    """The state dirs, resolved; :class:`UsageError` for one that can't be one.
+
+    Without any, the current directory is the state dir.
+    """
+    resolved = []
+    for text in given or (str(cwd),):
+        path = Path(text)
+        if not path.is_dir():
+            raise UsageError(f"--state-dir {text}: there is no such directory", hint="Create it first.")
+        path = path.resolve()
+        if path == Path("/"):
+            raise UsageError(
+                "--state-dir /: the whole machine can't be a state dir", hint="Name a directory."
+            )
+        _refuse_holding(path, str(home.resolve()), "FSNAP_HOME")
+        if store_url.startswith("file://"):
+            _refuse_holding(path, str(Path(store_url.removeprefix("file://")).resolve()), "the store")
+        if path not in resolved:
+            resolved.append(path)
+    outer = [p for p in resolved if not any(p != q and within(str(p), str(q)) for q in resolved)]
+    return tuple(outer)
+
+
+def _refuse_holding(state_dir: Path, inner: str, what: str) -> None:
+    if within(inner, str(state_dir)):
+        raise UsageError(
+            f"--state-dir {state_dir}: it holds {what} ({inner})", hint="Put one of them somewhere else."
+        )

@@ -1,0 +1,87 @@
+"""The flags of each verb.  A flag beats ``FSNAP_<FLAG>``, which beats the configuration file."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+VARIABLE = "FSNAP_"
+
+
+def add_run(verbs: Any) -> None:
+    """``fsnap run``."""
+    run = verbs.add_parser(
+        "run",
+        help="start a task, or go on with it",
+        usage="fsnap run [flags] -- CMD [ARG...]",
+        description="Restore the task if a committed snapshot exists, else start it. Idempotent: "
+        "start the same line again after exit codes 175 to 177.",
+    )
+    add = run.add_argument
+    add(
+        "--task", metavar="ID", help="the task's id, the same in every attempt (a scheduler's variables else)"
+    )
+    add("--name", metavar="STEP", help="a step within the task")
+    add(
+        "--attempt", type=int, metavar="N", help="the scheduler's count of starts; a higher one may take over"
+    )
+    add("--store", metavar="URL", help="file:///dir, s3://bucket/prefix (default: $FSNAP_HOME/store)")
+    add(
+        "--state-dir", action="append", metavar="DIR", help="travels with the task (default: the current one)"
+    )
+    add("--scratch", action="append", metavar="DIR", help="like /tmp: what the task writes there travels")
+    add("--exclude", action="append", metavar="GLOB", help="files that do not travel")
+    add("--append-only", action="append", metavar="GLOB", help="files of which only the tail is ever new")
+    add("--include-inputs", action="store_true", help="store files that were there before the task, too")
+    add("--shared-state", action="store_true", help="the state dirs are on shared storage")
+    add("--provider", metavar="P", help="auto, aws, none, or file:PATH (default: auto)")
+    add("--after-commit", choices=("hold", "exit"), help="wait for the host to go, or end with 177")
+    add(
+        "--interval",
+        metavar="S",
+        help="seconds between periodic checkpoints, 'auto' or 'off' (default: auto)",
+    )
+    add("--max-overhead", type=float, metavar="PCT", help="slowdown that checkpoints may cost (default: 2)")
+    add(
+        "--lease",
+        type=float,
+        metavar="S",
+        help="silence after which another node may take over (default: 120)",
+    )
+    add("--wait", type=float, metavar="S", help="how long to wait for a claim (default: 0)")
+    add("--term-window", type=float, metavar="S", help="seconds that a SIGTERM leaves (default: 25)")
+    add("--tcp", choices=("established", "close"), help="what a restore does with connections")
+    add("--ipc", action="store_true", help="give the task an IPC namespace (SysV shared memory)")
+    add("--fresh", action="store_true", help="forget what there is of this task and begin anew")
+    add("--on-restore-failure", choices=("restart", "fail"), help="when no snapshot can be restored here")
+    add("--unprotected-ok", action="store_true", help="run even where nothing can be saved")
+    add("--stdout", metavar="F", help="send the task's stdout to a file, exactly once")
+    add("--stderr", metavar="F", help="the same for stderr")
+    add("--result-file", metavar="F", help="write the outcome there, as JSON")
+    add("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    add("--log-format", choices=("text", "json"), help="of the log on stderr")
+    add("--log-file", metavar="F", help="log there instead")
+    add("--verbose", action="store_true", help="log more")
+    add("command", nargs=argparse.REMAINDER, metavar="-- CMD")
+
+
+def add_status(verbs: Any) -> None:
+    """``fsnap status``."""
+    status = verbs.add_parser("status", help="what runs where, what is safe, and what is not")
+    add = status.add_argument
+    add("task", nargs="?", metavar="TASK")
+    add("--store", metavar="URL", help="read a store instead of this node's journal")
+    add("--json", action="store_true", help="one JSON document")
+    add("--watch", action="store_true", help="show it again every two seconds")
+
+
+def setting(arguments: argparse.Namespace, name: str, config: dict[str, Any], default: Any = None) -> Any:
+    """The value of flag *name*: from the line, else the environment, else the file, else *default*."""
+    value = getattr(arguments, name)
+    if value not in (None, False):
+        return value
+    text = os.environ.get(VARIABLE + name.upper())
+    if text:
+        return text
+    return config.get(name.replace("_", "-"), default)

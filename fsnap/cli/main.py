@@ -1,0 +1,71 @@
+"""The command line: parse, call one verb, map errors to exit codes, once.
+
+Verbs are imported when they are called, so that ``fsnap status`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import fsnap
+from fsnap.errors import EXIT_USAGE, FsnapError
+
+
+class Parser(argparse.ArgumentParser):
+    """One line per mistake, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.stderr.write(f"fsnap: {message}. See '{self.prog} --help'.\n")
+        raise SystemExit(EXIT_USAGE)
+
+
+def build_parser() -> Parser:
+    """All verbs and flags."""
+    from fsnap.cli import flags
+
+    parser = Parser(
+        prog="fsnap", description="Keeps the work of batch tasks on machines that are taken away."
+    )
+    parser.add_argument("--version", action="version", version=f"fsnap {fsnap.__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
+    flags.add_run(verbs)
+    flags.add_status(verbs)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        arguments = build_parser().parse_args(words)
+        if arguments.verb == "run":
+            from fsnap.cli.run import run
+
+            return run(arguments)
+        from fsnap.cli.status import status
+
+        return status(arguments)
+    except FsnapError as problem:
+        sys.stderr.write(f"fsnap: {one_line(problem)}\n")
+        return problem.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def one_line(problem: FsnapError) -> str:
+    """What happened, and what to do about it."""
+    text = " ".join(str(problem).split())
+    if not problem.hint:
+        return text
+    return f"{text}{'' if text.endswith(('.', '!', '?')) else '.'} {problem.hint}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

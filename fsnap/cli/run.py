@@ -1,0 +1,212 @@
+"""``fsnap run``: the flags to settings, the settings to the agent, the outcome to an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from fsnap import logs
+from fsnap.agent.attempts import identify, on_aws_batch
+from fsnap.agent.home import home_path
+from fsnap.agent.settings import RunSettings, checked_state_dirs
+from fsnap.cli.flags import setting
+from fsnap.core.model import Config
+from fsnap.errors import EXIT_NO_SUCH_COMMAND, NoSuchCommand, UnfitMachine, UsageError
+
+CONFIG_PATH = "/etc/fsnap.toml"
+LONGEST_INTERVAL_MS = 10**12
+"""``--interval off``: longer than any task."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry the task as far as this node can."""
+    config = _read_config()
+    settings = settings_from(arguments, config)
+    logs.configure(
+        style=setting(arguments, "log_format", config, "text"),
+        file=_path(setting(arguments, "log_file", config)),
+        verbose=arguments.verbose,
+    )
+    if arguments.dry_run:
+        return _dry_run(settings)
+    try:
+        _check_machine()
+    except UnfitMachine as problem:
+        if not settings.unprotected_ok:
+            raise
+        return _run_unprotected(settings, problem)
+    return _run_protected(settings)
+
+
+def _run_protected(settings: RunSettings) -> int:
+    from fsnap.agent.service import Service, write_result
+
+    if "--store" not in sys.argv and settings.store_url == f"file://{settings.home}/store":
+        from loguru import logger
+
+        logger.warning("no --store: snapshots go to {} and are lost with this node", settings.store_url)
+    outcome = Service(settings).run()
+    if settings.result_file is not None:
+        write_result(settings.result_file, outcome)
+    if outcome.outcome != "exited":
+        sys.stderr.write(f"fsnap: {outcome.outcome}: {outcome.note}\n")
+    return outcome.exit_code
+
+
+def _check_machine() -> None:
+    from fsnap.criu.install import criu_version, find_criu
+
+    if os.geteuid() != 0:
+        raise UnfitMachine("fsnap run needs root")
+    criu_version(find_criu())
+
+
+def _run_unprotected(settings: RunSettings, problem: UnfitMachine) -> int:
+    """``--unprotected-ok``: the task runs as if there were no fsnap."""
+    sys.stderr.write(f"fsnap: UNPROTECTED, nothing will be saved: {problem}\n")
+    try:
+        code = subprocess.run(
+            settings.command, cwd=settings.cwd, stdin=subprocess.DEVNULL, check=False
+        ).returncode
+    except FileNotFoundError:
+        raise NoSuchCommand(f"{settings.command[0]}: no such command") from None
+    except PermissionError as refusal:
+        sys.stderr.write(f"fsnap: {settings.command[0]}: {refusal.strerror}\n")
+        return EXIT_NO_SUCH_COMMAND - 1
+    return code if code >= 0 else 128 - code
+
+
+def _dry_run(settings: RunSettings) -> int:
+    sys.stdout.write(
+        f"task {settings.task}: would restore it from {settings.store_url} if it has a committed snapshot, "
+        f"else start {' '.join(settings.command)}\n"
+    )
+    return 0
+
+
+def settings_from(arguments: argparse.Namespace, config: dict[str, Any]) -> RunSettings:
+    """The checked settings; :class:`UsageError` names the flag that is wrong."""
+
+    def value(name: str, default: Any = None) -> Any:
+        return setting(arguments, name, config, default)
+
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if not command:
+        raise UsageError("no command", hint="Say fsnap run [flags] -- CMD [ARG...].")
+    attempt = value("attempt")
+    task, counted = identify(
+        task=value("task"),
+        step=value("name"),
+        attempt=None if attempt is None else int(_number(attempt, "--attempt")),
+        env=os.environ,
+    )
+    home = home_path(os.environ)
+    cwd = _cwd()
+    store_url = value("store", f"file://{home}/store")
+    state_dirs = checked_state_dirs(_list(value("state_dir")), cwd=cwd, home=home, store_url=store_url)
+    proves_end = counted is not None and counted.proves_end
+    batch = on_aws_batch(os.environ)
+    return RunSettings(
+        task=task,
+        attempt=counted,
+        command=tuple(command),
+        cwd=cwd,
+        home=home,
+        store_url=store_url,
+        provider=value("provider", "auto"),
+        state_dirs=state_dirs,
+        scratch=tuple(_existing(p, "--scratch") for p in _list(value("scratch"))),
+        exclude=_list(value("exclude")),
+        append_only=_list(value("append_only")),
+        include_inputs=_truth(value("include_inputs", False)),
+        wait_s=_number(value("wait", 0), "--wait"),
+        term_window_s=_number(value("term_window", 25), "--term-window"),
+        tcp=value("tcp", "established"),
+        ipc=_truth(value("ipc", False)),
+        fresh=_truth(value("fresh", False)),
+        unprotected_ok=_truth(value("unprotected_ok", False)),
+        stdout=_path(value("stdout")),
+        stderr=_path(value("stderr")),
+        result_file=_path(value("result_file")),
+        config=Config(
+            lease_ms=int(_number(value("lease", 0 if proves_end else 120), "--lease") * 1000),
+            after_commit=value("after_commit", "hold" if batch else "exit"),
+            interval_ms=_interval_ms(value("interval", "auto")),
+            max_overhead_permille=int(_number(value("max_overhead", 2), "--max-overhead") * 10),
+            shared_state=_truth(value("shared_state", False)),
+            on_restore_failure=value("on_restore_failure", "fail"),
+            provider=value("provider", "auto"),
+            state_dirs=tuple(str(path) for path in state_dirs),
+        ),
+    )
+
+
+def _read_config() -> dict[str, Any]:
+    """``FSNAP_CONFIG``, or ``/etc/fsnap.toml`` if it is there: flag names, without the dashes before them."""
+    named = os.environ.get("FSNAP_CONFIG")
+    path = Path(named or CONFIG_PATH)
+    if not path.exists() and not named:
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise UsageError(f"configuration {path} can't be read: {problem}") from problem
+
+
+def _cwd() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise UsageError("the current directory was removed", hint="Start from one that exists.") from None
+
+
+def _interval_ms(value: Any) -> int | None:
+    if value == "auto":
+        return None
+    if value == "off":
+        return LONGEST_INTERVAL_MS
+    seconds = _number(value, "--interval")
+    if seconds <= 0:
+        raise UsageError(f"--interval {value}: it must be more than 0 seconds, 'auto' or 'off'")
+    return int(seconds * 1000)
+
+
+def _number(value: Any, flag: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        raise UsageError(f"{flag} {value}: not a number") from None
+    if not 0 <= number < float("inf"):
+        raise UsageError(f"{flag} {value}: it can't be negative or endless")
+    return number
+
+
+def _truth(value: Any) -> bool:
+    return value is True or str(value).lower() in ("1", "true", "yes", "on")
+
+
+def _list(value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return tuple(value) if isinstance(value, list) else tuple(str(value).split(":"))
+
+
+def _existing(text: str, flag: str) -> Path:
+    path = Path(text)
+    if not path.is_dir():
+        raise UsageError(f"{flag} {text}: there is no such directory", hint="Create it first.")
+    return path.resolve()
+
+
+def _path(value: Any) -> Path | None:
+    if value is None:
+        return None
+    path = Path(str(value)).absolute()
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: its directory is not there", hint="Create it first.")
+    return path
