@@ -79,8 +79,8 @@ def seaweedfs(directory: Path) -> Iterator[S3Server]:
             "actions": ["Admin", "Read", "List", "Tagging", "Write"],
         }
         (directory / "s3.json").write_text(json.dumps({"identities": [identity]}))
-        names = ("s3.port", "master.port", "volume.port", "filer.port")
-        names += tuple(f"{name}.grpc" for name in names)
+        services = ("s3", "master", "volume", "filer")
+        names = [f"{name}.port{kind}" for kind in ("", ".grpc") for name in services]
         return [
             _executable("weed"),
             "server",

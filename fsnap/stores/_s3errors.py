@@ -11,6 +11,7 @@ from typing import Any
 
 from botocore import exceptions as sdk
 from botocore.parsers import ResponseParserError
+from urllib3.exceptions import HTTPError as TransportError
 
 from fsnap.errors import FsnapError, ObjectExists, ObjectMissing, StoreError, StoreUnavailable, StoreUnfit
 from fsnap.stores.base import CorruptTransfer
@@ -88,7 +89,9 @@ def reported(bucket: str, doing: str) -> Iterator[None]:
         raise CorruptTransfer(f"s3 bucket {bucket}: cannot {doing}: {_line(error)}") from error
     except sdk.BotoCoreError as error:
         raise _failure(error, bucket, doing) from error
-    except ResponseParserError as error:  # no XML: an answer cut short, or a proxy's own page
+    except (ResponseParserError, TransportError) as error:
+        # An answer that is no XML (a proxy's own page), or an error's answer that broke off, which the SDK
+        # lets through as it is.
         raise StoreUnavailable(f"s3 bucket {bucket}: cannot {doing}: {_line(error)}") from error
     except ValueError as error:  # an endpoint or a region that no URL can be made of
         raise StoreError(f"s3 bucket {bucket}: cannot {doing}: {_line(error)}", hint=_ENDPOINT) from error

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from secrets import token_hex
 
-from fsnap.errors import ObjectExists, ObjectMissing, StoreError, StoreUnfit
+from fsnap.errors import ObjectExists, StoreError, StoreUnfit
 from fsnap.stores.base import ObjectInfo, Store
 
 PROBE_PREFIX = "probe/"
@@ -24,8 +24,8 @@ def probe_conditional_create(store: Store, *, nonce: Callable[[], str] = lambda:
     :class:`~fsnap.errors.StoreUnfit` when a second create wins, or when what was
     written is not what is read or listed; any other
     :class:`~fsnap.errors.StoreError` when the store cannot be reached or forbids one of
-    these.  Nothing is left behind; what a probe that was killed left is removed a day
-    later.
+    these.  Nothing is left behind; what a probe that was killed left, or a network that
+    delivers a create after its delete, is removed by the first probe a day later.
     """
     unique = nonce()
     key = PROBE_PREFIX + unique
@@ -40,7 +40,6 @@ def probe_conditional_create(store: Store, *, nonce: Callable[[], str] = lambda:
             store.delete(key)
         raise
     store.delete(key)
-    _expect_gone(store, key)
 
 
 def race_creates(store: Store, *, rounds: int, creators: int) -> None:
@@ -115,11 +114,3 @@ def _expect_listed(store: Store, key: str) -> list[ObjectInfo]:
 def _remove_forgotten(store: Store, rows: list[ObjectInfo]) -> None:
     for row in rows:
         store.delete(row.key)
-
-
-def _expect_gone(store: Store, key: str) -> None:
-    try:
-        store.get(key)
-    except ObjectMissing:
-        return
-    raise StoreUnfit(f"{store.url}: the store still gives an object that was deleted")

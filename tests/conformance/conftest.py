@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -10,10 +11,10 @@ import pytest
 
 from fsnap.stores.base import Store
 from fsnap.stores.memory import MemoryStore
+from fsnap.stores.s3 import S3Store, SdkClients
 from fsnap.stores.urls import open_store
+from tests.conformance.support import OpenStore
 from tests.servers import S3Server, ministack, seaweedfs
-
-OpenStore = Callable[[], Store]
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +29,12 @@ def ministack_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Ser
         yield server
 
 
+@pytest.fixture(scope="session")
+def s3_clients() -> dict[str, SdkClients]:
+    """The clients by server, made once: it takes longer than most tests."""
+    return defaultdict(SdkClients)
+
+
 @pytest.fixture(
     params=[
         "memory",
@@ -36,7 +43,12 @@ def ministack_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Ser
         pytest.param("ministack", marks=pytest.mark.server),
     ]
 )
-def open_again(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenStore:
+def open_again(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    s3_clients: dict[str, SdkClients],
+) -> OpenStore:
     """Opens one empty store, as often as it is called."""
     if request.param == "memory":
         memory = MemoryStore()
@@ -47,7 +59,7 @@ def open_again(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
     for name, value in server.environment().items():
         monkeypatch.setenv(name, value)
     prefix = f"a prefix+é/{uuid4()}"
-    return lambda: open_store(server.url(prefix))
+    return lambda: S3Store(server.bucket, prefix, clients=s3_clients[server.name])
 
 
 @pytest.fixture

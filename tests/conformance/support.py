@@ -1,0 +1,19 @@
+"""What the suite's modules share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fsnap.stores.base import Store
+
+OpenStore = Callable[[], Store]
+
+
+def keys_of(store: Store, prefix: str = "", after: str = "") -> list[str]:
+    """The keys of a listing."""
+    return [row.key for row in store.list(prefix, after=after)]
+
+
+def pattern(length: int) -> bytes:
+    """Bytes no two neighbouring KiB of which are alike."""
+    return b"".join(number.to_bytes(4, "big") for number in range(length // 4 + 1))[:length]
