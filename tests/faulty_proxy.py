@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import random
 import socket
+import ssl
 import threading
 import time
 from collections import Counter
@@ -41,13 +42,22 @@ class FaultyProxy:
     """Listens on a free port of 127.0.0.1, hands on to *upstream*, and puts in *shares* of faults."""
 
     def __init__(
-        self, upstream: str, shares: Mapping[Fault, float], *, seed: int, delay_s: float = 0.03
+        self,
+        upstream: str,
+        shares: Mapping[Fault, float],
+        *,
+        seed: int,
+        delay_s: float = 0.03,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         assert sum(shares.values()) <= 1.0
         self.upstream = urlsplit(upstream).netloc
         self.delay_s = delay_s
         self.done: Counter[str] = Counter()
         """How often each fault, and ``clean``, happened."""
+
+        self.put_headers: list[dict[str, str]] = []
+        """What the PUTs came with, names in lower case."""
 
         self._shares = dict(shares)
         self._seed = seed
@@ -57,10 +67,13 @@ class FaultyProxy:
         self._server.daemon_threads = True
         self._server.proxy = self  # type: ignore[attr-defined]
         self._late: list[threading.Thread] = []
+        self._scheme = "https" if tls else "http"
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
 
     @property
     def endpoint(self) -> str:
-        return f"http://{HOST}:{self._server.server_address[1]}"
+        return f"{self._scheme}://{HOST}:{self._server.server_address[1]}"
 
     def draw(self, method: str, path: str) -> Fault | None:
         """The fault of the next such request."""
@@ -97,9 +110,11 @@ class FaultyProxy:
 
 
 @contextmanager
-def faulty_proxy(upstream: str, shares: Mapping[Fault, float], *, seed: int) -> Iterator[FaultyProxy]:
-    """A proxy that serves for the length of the block."""
-    proxy = FaultyProxy(upstream, shares, seed=seed)
+def faulty_proxy(
+    upstream: str, shares: Mapping[Fault, float], *, seed: int, tls: ssl.SSLContext | None = None
+) -> Iterator[FaultyProxy]:
+    """A proxy that serves for the length of the block, over TLS if it is given the server's side of it."""
+    proxy = FaultyProxy(upstream, shares, seed=seed, tls=tls)
     thread = threading.Thread(target=proxy.serve, daemon=True)
     thread.start()
     try:
@@ -116,6 +131,8 @@ class _Handler(BaseHTTPRequestHandler):
         proxy: FaultyProxy = self.server.proxy  # type: ignore[attr-defined]
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         fault = proxy.draw(self.command, self.path)
+        if self.command == "PUT":
+            proxy.put_headers.append({name.lower(): value for name, value in self.headers.items()})
         if fault is Fault.BUSY:
             self._answer(503, [], _error("SlowDown"))
         elif fault is Fault.REFUSED:
