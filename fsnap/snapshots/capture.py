@@ -19,7 +19,7 @@ from fsnap.core.manifest import Manifest, PackEntry, SnapshotAbout
 from fsnap.errors import CorruptData, ObjectExists
 from fsnap.snapshots import codec, layout
 from fsnap.snapshots.cut import ByteCutter
-from fsnap.snapshots.errors import PacksMissing, UnreadableFile
+from fsnap.snapshots.errors import CaptureFailed, PacksMissing, UnreadableFile
 from fsnap.snapshots.feeder import Feeder, Fill
 from fsnap.snapshots.index import Index, StreamHead
 from fsnap.snapshots.indexfile import IndexBuilder, decode_index, encode_index
@@ -101,6 +101,7 @@ class Capture:
         self._feeder = Feeder(self._sink)
         self._builder = IndexBuilder()
         self._names: set[str] = set()
+        self._whole = True
         self._seen: dict[str, SeenFiles] = {}
         self._sealed: Sealed | None = None
 
@@ -138,6 +139,7 @@ class Capture:
         )
         stats, seen = work.run()
         self._seen[tree.source.name] = seen
+        self._whole = True
         return stats
 
     def add_blob(self, name: str, data: bytes) -> None:
@@ -162,6 +164,8 @@ class Capture:
 
         Raises :class:`PacksMissing` when one is not; the capture is of no use then.
         """
+        if not self._whole:
+            raise CaptureFailed("an earlier part of this capture failed")
         self._sink.flush(lambda: self._advance(0))
         packs, chunks, refs = self._sink.tables()
         index = self._builder.build(packs=packs, chunks=chunks, refs=refs)
@@ -233,11 +237,13 @@ class Capture:
             raise UnreadableFile(f"{where} has less than the {length} bytes to store")
         self._feeder.end()
         self._builder.streams.append(StreamHead(name=name, stream_at=stream_at, length=length))
+        self._whole = True
 
     def _take_name(self, name: str) -> None:
         if name in self._names:
             raise ValueError(f"{name} was added before")
         self._names.add(name)
+        self._whole = False
 
     def _advance(self, planned_bytes: int) -> None:
         self._planned_bytes += planned_bytes

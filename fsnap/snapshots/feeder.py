@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fsnap.snapshots.cut import Cutter
+from fsnap.snapshots.errors import CaptureFailed
 from fsnap.snapshots.sink import BUFFER_BYTES, ChunkSink
 
 Fill = Callable[[memoryview], int]
@@ -28,7 +29,8 @@ class Feeder:
 
     def begin(self, cutter: Cutter) -> None:
         """Start a segment."""
-        assert self._cutter is None, "a segment is open"
+        if self._cutter is not None:
+            raise CaptureFailed("an earlier part of this capture failed")
         self._cutter = cutter
 
     def feed(self, fill: Fill, length: int) -> int:

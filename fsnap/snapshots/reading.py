@@ -41,6 +41,9 @@ def feed_file(
     Byte *n* of the file is byte ``n + shift`` of *fd*.  Raises :class:`UnreadableFile` when the file,
     called *name*, turns out shorter.
     """
+    if os.fstat(fd).st_size < size + shift:
+        # Beyond the end the kernel reports a hole, so this cannot be left to the reading.
+        raise UnreadableFile(f"{name} shrank before it was read")
     extents = []
     for at, length in data_ranges(fd, start, size) if has_holes else [(start, size - start)]:
         if length:

@@ -30,7 +30,7 @@ def make(path: Path, kind: str) -> None:
     elif kind == "dir":
         path.mkdir()
     elif kind == "link":
-        os.symlink("/etc", path)
+        os.symlink("/nowhere/else", path)
     elif kind == "fifo":
         os.mkfifo(path)
 
