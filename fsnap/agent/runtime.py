@@ -66,7 +66,9 @@ class Watch:
                 continue
 
     def _look(self) -> None:
-        sight = look(self._capsules.proc(), self._capsules.helpers())
+        if self._capsules.helpers():
+            return  # CRIU holds the tree: it is traced, and that is no finding
+        sight = look(self._capsules.proc())
         self.tree_bytes = sight.rss_bytes
         problem = str(sight.problems[0]) if sight.problems else ""
         if problem and problem != self.unsupported:

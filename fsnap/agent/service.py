@@ -24,7 +24,7 @@ from fsnap.agent.settings import RunSettings
 from fsnap.capsule.control import become_subreaper
 from fsnap.clock import Clock, SystemClock
 from fsnap.core.events import CancelAsked, ClaimAsked, Event, Notice, RenewAsked
-from fsnap.core.model import State, TaskState
+from fsnap.core.model import TERMINAL, State, TaskState
 from fsnap.durable import write_atomic
 from fsnap.errors import (
     EXIT_CHECKPOINTED,
@@ -179,7 +179,7 @@ class Service:
             basis = parts.claimant.wait(lambda: not self._pending.empty()).basis
         else:
             basis = None
-        reclaimed = self._reclaimed_before_start(ledger.state)
+        reclaimed = self._reclaimed_before_start(parts)
         if reclaimed is not None:
             return reclaimed
         facts = parts.book.facts()
@@ -203,28 +203,37 @@ class Service:
         parts.loop.handle(claim, self._clock.mono_s())
         return None
 
-    def _reclaimed_before_start(self, state: TaskState) -> Outcome | None:
+    def _reclaimed_before_start(self, parts: Parts) -> Outcome | None:
+        """A notice that came first: it is recorded, so that the next start does not count it again."""
         waiting: list[tuple[Event, float]] = []
         while not self._pending.empty():
             waiting.append(self._pending.get())
         for event, seen in waiting:
             if isinstance(event, CancelAsked):
-                return Outcome(
-                    exit_code=128 + event.signal, outcome="cancelled", note="before it was started"
-                )
-            if (
-                isinstance(event, Notice)
-                and event.notice_id not in state.notices
-                and event.action != "rebalance"
-            ):
+                return Outcome(exit_code=128 + event.signal, outcome="cancelled", note="it was not started")
+            if isinstance(event, Notice) and self._is_news(parts, event):
+                usable = parts.ledger.state.usable
                 return Outcome(
                     exit_code=EXIT_CHECKPOINTED,
                     outcome="checkpointed",
                     note="reclaimed before anything was started",
-                    resume_from=state.usable[0].id if state.usable else None,
+                    resume_from=usable[0].id if usable else None,
                 )
             self._pending.put((event, seen))
         return None
+
+    def _is_news(self, parts: Parts, notice: Notice) -> bool:
+        ledger = parts.ledger
+        if notice.notice_id in ledger.state.notices or notice.action == "rebalance":
+            return False
+        if ledger.state.state in TERMINAL:
+            return True
+        facts = parts.book.facts()
+        decision = ledger.decide(notice, facts)
+        if decision.trigger is not None:
+            ledger.commit(notice, facts, decision)
+            ledger.mirror()
+        return True
 
     def _connect(self, parts: Parts) -> None:
         """From here on everything that happens goes to the loop."""

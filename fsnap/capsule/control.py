@@ -40,7 +40,8 @@ class Launch:
         (run_dir / "scratch").mkdir(mode=0o700, exist_ok=True)
         answer_read, answer_write = os.pipe()
         go_read, self._go = os.pipe()
-        self._answers = os.fdopen(answer_read, encoding="utf-8")
+        self._answers = answer_read
+        self._heard = b""
         spec = {"run_dir": str(run_dir), "lock_fd": lock_fd, "time_ns": _has_time_ns(), **mounts.to_plain()}
         with subprocess.Popen(
             [
@@ -74,20 +75,26 @@ class Launch:
         os.write(self._go, b"go\n")
         os.close(self._go)
         self._hear()
-        self._answers.close()
+        os.close(self._answers)
         return Control(run_dir=self.run_dir, init_pid=self.init_pid, init_start=self.init_start)
 
     def abandon(self) -> None:
         """Drop a capsule that was not finished."""
         with contextlib.suppress(OSError):
             os.close(self._go)
-        self._answers.close()
+        os.close(self._answers)
         reap(self.init_pid)
 
     def _hear(self) -> dict[str, Any]:
-        ready, _, _ = select.select([self._answers], [], [], LAUNCH_TIMEOUT_S)
-        line = self._answers.readline() if ready else ""
-        answer: dict[str, Any] = json.loads(line) if line else {"error": "its launcher ended without a word"}
+        """The next line of the launcher; a line may come together with others, so it is cut by hand."""
+        while b"\n" not in self._heard:
+            ready, _, _ = select.select([self._answers], [], [], LAUNCH_TIMEOUT_S)
+            data = os.read(self._answers, 4096) if ready else b""
+            if not data:
+                raise CapsuleError("the capsule could not be made: its launcher ended without a word")
+            self._heard += data
+        line, self._heard = self._heard.split(b"\n", 1)
+        answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise CapsuleError(f"the capsule could not be made: {answer['error']}")
         return answer

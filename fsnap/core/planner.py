@@ -127,6 +127,8 @@ def _notice(state: TaskState, event: Event, facts: Facts) -> Decision:
                 state, "predump", Predump(snapshot_id=snapshot_id(state)), note="rebalance recommended"
             )
         return _do(state, "note", note="rebalance recommended")
+    if not facts.started and (state.state in (State.NEW, State.UPLOADED) or not state.held):
+        return _do(state, "note", note="reclaimed before anything was started")
     if state.state is State.RESTORING or (_live(state) and not facts.started):
         stands = "the earlier snapshot stands" if state.usable else "nothing had been started"
         return _do(
