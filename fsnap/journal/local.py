@@ -192,7 +192,6 @@ class Journal(NodeFile):
             for batch in batches:
                 self._accept_one(database, batch, reason)
             self._settle_tail(database, task, reason)
-            self._folded.pop(task, None)
 
     def orphan_tail(self, task: str, reason: str) -> None:
         """Move what is not mirrored to ``orphaned``."""
@@ -231,9 +230,11 @@ class Journal(NodeFile):
 
     def _accept_one(self, database: Database, batch: Batch, reason: str) -> None:
         for plain in batch.records:
-            for row in self._record_rows(batch.task, plain["seq"] - 1, upto=plain["seq"]):
-                if not _same(row, plain):
-                    self._keep_orphan(database, row, reason)
+            there = self._record_rows(batch.task, plain["seq"] - 1, upto=plain["seq"])
+            if there and _same(there[0], plain):
+                continue
+            for row in there:
+                self._keep_orphan(database, row, reason)
             database.table("records").insert(rows.to_row(plain), replace=True)
         database.table("mirrored").insert(
             {"task": batch.task, "first_seq": batch.first_seq, "last_seq": batch.last_seq}, replace=True
@@ -261,7 +262,6 @@ class Journal(NodeFile):
             self._keep_orphan(database, row, reason)
         database.execute("DELETE FROM records WHERE task = ? AND seq >= ?", (task, first))
         database.execute("DELETE FROM batches WHERE task = ?", (task,))
-        self._folded.pop(task, None)
 
     def _keep_orphan(self, database: Database, row: dict[str, Any], reason: str) -> None:
         text = json.dumps({name: row[name] for name in rows.COLUMNS})

@@ -28,6 +28,8 @@ from fsnap.stores.base import Store
 READERS = 8
 """Objects read at once: a journal is many small ones, and each costs a round trip."""
 
+LOST = "the store has another record, or it was damaged here"
+
 _Fetched = tuple[Batch, list[Record], str]
 """An object, its records, and where it was read from."""
 
@@ -134,20 +136,34 @@ class Mirror:
             if self._store.get(key) != batch.body:
                 self._look_behind()
                 raise self._fence(batch.first_seq) from None
-        self._journal.accept(self._task, [batch], reason="")
+        self._journal.accept(self._task, [batch], reason=LOST)
         self._at = Head(batch.last_seq, batch.digest)
 
     def _look_behind(self) -> None:
-        """Absorb what is new; :class:`~fsnap.errors.Fenced` unless all of it is ours."""
+        """Absorb what is new; :class:`~fsnap.errors.Fenced` unless all of it is ours.
+
+        What cannot be read fences too if somebody else wrote it: their copy may be live.
+        """
         first_seq = self._at.seq + 1
         try:
             foreign = self._absorb()
-        except NewerSchema as newer:
-            self._journal.orphan_tail(self._task, f"record {first_seq} was written by a newer fsnap")
-            raise self._fence(first_seq) from newer
+        except (CorruptData, NewerSchema) as problem:
+            if not self._is_superseded():
+                raise
+            self._journal.orphan_tail(self._task, f"record {first_seq} in the store can't be read here")
+            raise self._fence(first_seq) from problem
         if foreign:
             raise self._fence(first_seq)
         self._at = self._journal.mirrored_head(self._task)
+
+    def _is_superseded(self) -> bool:
+        """Some object after ``_at`` is neither ours nor the damaged remains of ours."""
+        ours = self._our_batches()
+        for _, key in _listed(self._store, self._task, self._at.seq + 1):
+            body = self._store.get(key)
+            if not any(batch.nonce.encode() in body for batch in ours):
+                return True
+        return False
 
     def _absorb(self) -> bool:
         """Bring the local journal up to the store's; true if somebody else wrote there since ``_at``.
@@ -156,16 +172,14 @@ class Mirror:
         has moved, and the store shows nothing new.
         """
         at, known = self._at, self._journal.mirrored_head(self._task)
-        ours = self._our_bodies()
+        ours = {batch.body for batch in self._our_batches()}
         moved = known.seq > at.seq and not self._is_sent(known)
         batches = self._after(known)
         anew = batches is None
         if batches is None:
             batches = _chained(self._task, NO_RECORDS, self._fetch(1))
             self._refuse_rollback(known.seq, batches)
-        self._journal.accept(
-            self._task, batches, anew=anew, reason="the store has another record, or it was damaged here"
-        )
+        self._journal.accept(self._task, batches, anew=anew, reason=LOST)
         foreign = any(batch.first_seq > at.seq and batch.body not in ours for batch in batches)
         rewritten = at.seq > 0 and self._journal.digest_at(self._task, at.seq) != at.digest
         return foreign or rewritten or (moved and not anew)
@@ -193,14 +207,14 @@ class Mirror:
     def _fetch(self, first_seq: int) -> list[_Fetched]:
         return _fetch(self._store, self._task, first_seq, self._readers)
 
-    def _our_bodies(self) -> set[bytes]:
-        """The bytes of objects that this node may have put without knowing whether they won."""
-        bodies = {self._sent.body} if self._sent else set()
+    def _our_batches(self) -> list[Batch]:
+        """Objects that this node may have put without knowing whether they won."""
+        batches = [] if self._sent is None else [self._sent]
         try:
             kept = self._journal.kept_batch(self._task)
         except CorruptData:
-            return bodies
-        return bodies | {kept.body} if kept else bodies
+            return batches
+        return [*batches, kept] if kept else batches
 
     def _is_sent(self, head: Head) -> bool:
         return self._sent is not None and (self._sent.last_seq, self._sent.digest) == head

@@ -53,6 +53,8 @@ class Batch:
 
     task: str
     records: tuple[Plain, ...]
+    nonce: str
+    """Text that no other object has; in its bytes even where their end is missing."""
     body: bytes
 
     @property
@@ -98,9 +100,11 @@ def checked(plain: Any) -> Record:
 
 
 def encode_batch(task: str, records: Sequence[Plain], nonce: str) -> Batch:
-    """*records* as an object that no other writer makes the same."""
+    """*records* as an object that no other writer makes the same; ``ValueError`` for an empty *nonce*."""
+    if not nonce:
+        raise ValueError("a batch needs a nonce")
     body = canonical({"schema": SCHEMA, "nonce": nonce, "records": list(records)})
-    return Batch(task=task, records=tuple(records), body=body)
+    return Batch(task=task, records=tuple(records), nonce=nonce, body=body)
 
 
 def decode_batch(task: str, body: bytes, where: str) -> tuple[Batch, list[Record]]:
@@ -116,8 +120,9 @@ def decode_batch(task: str, body: bytes, where: str) -> tuple[Batch, list[Record
         if document["schema"] > SCHEMA:
             raise NewerSchema(f"schema {document['schema']}; this fsnap reads up to {SCHEMA}")
         plains = document.get("records")
-        if not isinstance(plains, list) or not plains:
-            raise CorruptData("no records")
+        nonce = document.get("nonce")
+        if not isinstance(plains, list) or not plains or not isinstance(nonce, str) or not nonce:
+            raise CorruptData("no records, or no nonce")
         records = [checked(plain) for plain in plains]
     except NewerSchema as newer:
         raise NewerSchema(f"{where}: {newer}") from newer
@@ -125,7 +130,7 @@ def decode_batch(task: str, body: bytes, where: str) -> tuple[Batch, list[Record
         raise CorruptData(f"{where}: {problem}", hint=MIRROR_HINT) from problem
     except (ValueError, RecursionError) as problem:
         raise CorruptData(f"{where}: not JSON ({problem})", hint=MIRROR_HINT) from problem
-    return Batch(task=task, records=tuple(plains), body=body), records
+    return Batch(task=task, records=tuple(plains), nonce=nonce, body=body), records
 
 
 MIRROR_HINT = (
