@@ -210,9 +210,9 @@ class Snapshot:
         problems = []
         with beneath.opened_root(root) as root_fd:
             for _, path, entry in self.index.tree_entries(name):
-                if entry["kind"] == Kind.INPUT:
-                    expected = self.index.text(entry["aux_at"], entry["aux_len"])
-                    problem = _input_problem(root_fd, path, int(entry["size"]), expected)
+                if entry.kind == Kind.INPUT:
+                    expected = self.index.text(entry.aux_at, entry.aux_len)
+                    problem = _input_problem(root_fd, path, entry.size, expected)
                     if problem is not None:
                         problems.append(InputProblem(path=path, problem=problem))
         return problems
@@ -227,11 +227,11 @@ class Snapshot:
         return found.rebased(
             own=self.recorded_paths(name),
             digests={
-                path: self.index.text(row["aux_at"], row["aux_len"])
+                path: self.index.text(row.aux_at, row.aux_len)
                 for _, path, row in self.index.tree_entries(name)
-                if row["kind"] == Kind.INPUT and row["aux_len"]
+                if row.kind == Kind.INPUT and row.aux_len
             },
-            gone=[path for _, path, row in self.index.tree_entries(name) if row["kind"] == Kind.GONE],
+            gone=[path for _, path, row in self.index.tree_entries(name) if row.kind == Kind.GONE],
         )
 
     def read_blob(self, name: str) -> bytes:

@@ -11,12 +11,13 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fsnap.snapshots.tables import Kind, Table
+from fsnap.snapshots.tables import EntryRow, Kind, Table
+
+_ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,31 +93,37 @@ class Index:
         """The packs, in the index's order."""
         return tuple(PackRow(id=bytes(row["id"]).hex(), bytes=int(row["bytes"])) for row in self.packs)
 
-    def path(self, entry: Any) -> str:
-        """The entry's path relative to its tree's root; ``""`` is the root itself."""
-        return os.fsdecode(self.text(entry["path_at"], entry["path_len"]))
-
-    def text(self, at: Any, length: Any) -> bytes:
+    def text(self, at: int, length: int) -> bytes:
         """Bytes of the string section."""
-        return self.strings[int(at) : int(at) + int(length)]
+        return self.strings[at : at + length]
 
-    def tree_entries(self, name: str) -> Iterator[tuple[int, str, Any]]:
-        """Number, path and row of each entry of the tree *name*, in the index's order."""
+    def rows(self, first: int, count: int) -> Iterator[EntryRow]:
+        """Entries *first* to *first + count*."""
+        for start in range(first, first + count, _ROWS_AT_ONCE):
+            stop = min(start + _ROWS_AT_ONCE, first + count)
+            yield from map(EntryRow._make, self.entries[start:stop].tolist())
+
+    def row(self, number: int) -> EntryRow:
+        """One entry."""
+        return next(self.rows(number, 1))
+
+    def tree_entries(self, name: str) -> Iterator[tuple[int, str, EntryRow]]:
+        """Number, path and row of each entry of the tree *name*, in the index's order.
+
+        Paths are relative to the tree's root, which is ``""`` itself.
+        """
         tree = self.trees[name]
-        for number in range(tree.first, tree.first + tree.count):
-            entry = self.entries[number]
-            yield number, self.path(entry), entry
+        for number, row in enumerate(self.rows(tree.first, tree.count), tree.first):
+            yield number, os.fsdecode(self.text(row.path_at, row.path_len)), row
 
-    def entry_extents(self, entry: Any) -> list[tuple[int, int, int]]:
+    def entry_extents(self, row: EntryRow) -> list[tuple[int, int, int]]:
         """``(offset in the file, length, offset in the stream)`` of each extent."""
-        at, count = int(entry["extent_at"]), int(entry["extent_n"])
-        rows: list[tuple[int, int, int]] = self.extents[at : at + count].tolist()
+        rows: list[tuple[int, int, int]] = self.extents[row.extent_at : row.extent_at + row.extent_n].tolist()
         return rows
 
-    def entry_xattrs(self, entry: Any) -> dict[str, bytes]:
+    def entry_xattrs(self, row: EntryRow) -> dict[str, bytes]:
         """Extended attributes by name."""
-        at, count = int(entry["xattr_at"]), int(entry["xattr_n"])
-        rows = self.xattrs[at : at + count].tolist()
+        rows = self.xattrs[row.xattr_at : row.xattr_at + row.xattr_n].tolist()
         return {
             os.fsdecode(self.text(name_at, name_len)): self.text(value_at, value_len)
             for name_at, name_len, value_at, value_len in rows
@@ -138,4 +145,4 @@ class Index:
     def recorded_paths(self, name: str) -> frozenset[str]:
         """Paths of the tree that the snapshot stores; neither inputs nor the root itself."""
         out = (Kind.INPUT, Kind.GONE)
-        return frozenset(path for _, path, row in self.tree_entries(name) if path and row["kind"] not in out)
+        return frozenset(path for _, path, row in self.tree_entries(name) if path and row.kind not in out)

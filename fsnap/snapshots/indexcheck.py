@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from fsnap.errors import CorruptData
 from fsnap.snapshots import codec, layout, objects
 from fsnap.snapshots.beneath import MAX_NAME_BYTES, MAX_PATH_BYTES, is_safe_path
 from fsnap.snapshots.index import Index, TreeHead
-from fsnap.snapshots.tables import NONE, Kind, Table
+from fsnap.snapshots.tables import NONE, EntryRow, Kind, Table
 
 MAX_XATTR_BYTES = 65536
 TREE_KINDS = ("plain", "overlay-upper")
 
+_CHECKED = (Kind.LINK, Kind.SYMLINK, Kind.INPUT)
+_LINKABLE = (Kind.FILE, Kind.SYMLINK, Kind.FIFO, Kind.SOCKET)
 _I63 = (1 << 63) - 1
 
 
@@ -92,7 +92,7 @@ def _check_xattrs(index: Index, where: str) -> None:
     lengths = index.xattrs["name_len"]
     _require(bool(((lengths > 0) & (lengths <= MAX_NAME_BYTES)).all()), where, "an attribute's name")
     _require(bool((index.xattrs["value_len"] <= MAX_XATTR_BYTES).all()), where, "an attribute's size")
-    names = {(int(row["name_at"]), int(row["name_len"])) for row in index.xattrs}
+    names = {(at, length) for at, length, _, _ in index.xattrs.tolist()}
     _require(not any(b"\0" in index.text(*name) for name in names), where, "an attribute's name")
 
 
@@ -128,32 +128,29 @@ def _check_trees(index: Index, where: str) -> None:
 
 
 def _check_tree(index: Index, tree: TreeHead, where: str) -> None:
-    root = index.entries[tree.first]
-    _require(root["path_len"] == 0 and root["kind"] == Kind.DIR, where, "a tree without a root")
+    rows = index.rows(tree.first, tree.count)
+    root = next(rows)
+    _require(root.path_len == 0 and root.kind == Kind.DIR, where, "a tree without a root")
     seen, directories = {b""}, {b""}
-    for number in range(tree.first + 1, tree.first + tree.count):
-        entry = index.entries[number]
-        path = index.text(entry["path_at"], entry["path_len"])
-        _require(is_safe_path(path), where, "an unsafe path")
-        _require(path not in seen, where, "a path is listed twice")
+    for number, row in enumerate(rows, tree.first + 1):
+        path = index.text(row.path_at, row.path_len)
+        if path in seen or not is_safe_path(path):
+            raise CorruptData(f"{where} is damaged: a path is unsafe or listed twice")
         seen.add(path)
-        kind = int(entry["kind"])
-        above = path.rpartition(b"/")[0]
-        _require(kind == Kind.GONE or above in directories, where, "a path whose directory is not listed")
-        if kind == Kind.DIR:
+        if row.kind != Kind.GONE and path.rpartition(b"/")[0] not in directories:
+            raise CorruptData(f"{where} is damaged: a path whose directory is not listed")
+        if row.kind == Kind.DIR:
             directories.add(path)
-        else:
-            _check_special(index, tree, number, entry, where)
+        elif row.kind in _CHECKED:
+            _check_special(index, tree, number, row, where)
 
 
-def _check_special(index: Index, tree: TreeHead, number: int, entry: Any, where: str) -> None:
-    kind, aux = int(entry["kind"]), index.text(entry["aux_at"], entry["aux_len"])
-    if kind == Kind.LINK:
-        target = int(entry["link"])
-        _require(tree.first < target < number, where, "a hard link's target")
-        _require(Kind.FILE <= index.entries[target]["kind"] <= Kind.BLOCK, where, "a hard link's target")
-        _require(index.entries[target]["kind"] != Kind.DIR, where, "a hard link's target")
-    elif kind == Kind.SYMLINK:
+def _check_special(index: Index, tree: TreeHead, number: int, row: EntryRow, where: str) -> None:
+    aux = index.text(row.aux_at, row.aux_len)
+    if row.kind == Kind.LINK:
+        sound = tree.first < row.link < number and int(index.entries["kind"][row.link]) in _LINKABLE
+        _require(sound, where, "a hard link's target")
+    elif row.kind == Kind.SYMLINK:
         _require(0 < len(aux) <= MAX_PATH_BYTES and b"\0" not in aux, where, "a symbolic link's target")
-    elif kind == Kind.INPUT:
+    else:
         _require(len(aux) in (0, codec.DIGEST_BYTES), where, "an input's digest")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 TARGET_BYTES = 16 << 20
 """A pack is closed when it has grown to this; the last chunk may carry it past by less than 1 MiB."""
+ROOM_BYTES = TARGET_BYTES + codec.MAX_CHUNK_BYTES
+"""What a pack takes in memory, once it is full."""
 
 
 class PackBuilder:
@@ -24,20 +26,28 @@ class PackBuilder:
     def __init__(self, number: int) -> None:
         self.number = number
         self.chunks: list[int] = []
-        self._data = bytearray(objects.encode_header(objects.PACK_MAGIC))
+        # Made in one piece: a buffer that grows is copied, and takes more than it holds.
+        self._data = memoryview(bytearray(ROOM_BYTES))
+        self._used = 0
+        self._add(objects.encode_header(objects.PACK_MAGIC))
 
     @property
     def is_full(self) -> bool:
         """Whether it has reached its target."""
-        return len(self._data) >= TARGET_BYTES
+        return self._used >= TARGET_BYTES
 
     def append(self, chunk: int, stored: Buffer) -> int:
         """Add the stored bytes of the chunk numbered *chunk*; their offset."""
-        offset = len(self._data)
-        self._data += stored
+        offset = self._used
+        self._add(stored)
         self.chunks.append(chunk)
         return offset
 
-    def finish(self) -> tuple[str, bytearray]:
+    def finish(self) -> tuple[str, memoryview]:
         """The pack's id and its bytes."""
-        return codec.hexdigest(self._data), self._data
+        data = self._data[: self._used]
+        return codec.hexdigest(data), data
+
+    def _add(self, data: Buffer) -> None:
+        self._data[self._used : self._used + len(data)] = data
+        self._used += len(data)

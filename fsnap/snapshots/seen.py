@@ -58,14 +58,14 @@ class Seen:
         number, key = self._files.get(path, (0, None))
         if key != state_key(state):
             return None
-        return self.index.entry_extents(self.index.entries[number])
+        return self.index.entry_extents(self.index.row(number))
 
     def extents_if_grown(self, path: str, state: os.stat_result) -> tuple[list[Extent], int] | None:
         """For a file that only grows: the extents up to the last boundary, and where that is in the file."""
         number, key = self._files.get(path, (0, None))
         if key is None or key[:2] != state_key(state)[:2] or key[2] > state.st_size:
             return None
-        extents = self.index.entry_extents(self.index.entries[number])
+        extents = self.index.entry_extents(self.index.row(number))
         if not extents:
             return None
         file_at, length, stream_at = extents.pop()

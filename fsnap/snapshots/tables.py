@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import stat
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,32 @@ ENTRY: Final = np.dtype(
         ("aux_len", "<u4"),
     ]
 )
+
+
+class EntryRow(NamedTuple):
+    """A row of ``ENTRY``, in plain numbers."""
+
+    path_at: int
+    path_len: int
+    kind: int
+    reserved: int
+    mode: int
+    uid: int
+    gid: int
+    link: int
+    size: int
+    rdev: int
+    mtime_ns: int
+    atime_ns: int
+    extent_at: int
+    extent_n: int
+    xattr_at: int
+    xattr_n: int
+    aux_at: int
+    aux_len: int
+
+
+assert EntryRow._fields == ENTRY.names
 
 EXTENT: Final = np.dtype([("file_at", "<u8"), ("length", "<u8"), ("stream_at", "<u8")])
 

@@ -13,12 +13,11 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from fsnap.snapshots import attributes, beneath
 from fsnap.snapshots.errors import RestoreTargetFailed
 from fsnap.snapshots.index import Index
-from fsnap.snapshots.tables import Kind
+from fsnap.snapshots.tables import EntryRow, Kind
 
 _NODES = {
     Kind.FIFO: stat.S_IFIFO,
@@ -46,13 +45,13 @@ class TreeWriter:
     def prepare(self, remove: Iterable[str]) -> None:
         """Remove what must go and make every path, empty."""
         ours = {path for _, path, _ in self._entries}
-        gone = {path for _, path, row in self._entries if row["kind"] == Kind.GONE}
+        gone = {path for _, path, row in self._entries if row.kind == Kind.GONE}
         wanted = {path for path in remove if beneath.is_safe_path(os.fsencode(path))}
         for path in sorted(gone | (wanted - ours), key=lambda path: path.count("/"), reverse=True):
             self._remove(path)
         for kinds in ((Kind.DIR,), (Kind.FILE, Kind.SYMLINK, *_NODES), (Kind.LINK,)):
             for _, path, row in self._entries:
-                if path and row["kind"] in kinds:
+                if path and row.kind in kinds:
                     with self._at(path) as (fd, name):
                         self._make(fd, name, path, row)
 
@@ -75,10 +74,10 @@ class TreeWriter:
     def finish(self) -> None:
         """Owners, modes, attributes, times."""
         for _, path, row in self._entries:
-            if row["kind"] in (Kind.FILE, Kind.SYMLINK, *_NODES):
+            if row.kind in (Kind.FILE, Kind.SYMLINK, *_NODES):
                 with self._at(path) as (fd, name):
                     self._dress(fd, name, row)
-        directories = [(path, row) for _, path, row in self._entries if path and row["kind"] == Kind.DIR]
+        directories = [(path, row) for _, path, row in self._entries if path and row.kind == Kind.DIR]
         for path, row in sorted(directories, key=lambda item: item[0].count("/"), reverse=True):
             with self._at(path) as (fd, name):
                 self._dress(fd, name, row)
@@ -98,8 +97,8 @@ class TreeWriter:
                 if error.errno not in (*_ABSENT, errno.ENOTEMPTY, errno.EEXIST):
                     raise
 
-    def _make(self, fd: int, name: str, path: str, row: Any) -> None:
-        kind = Kind(int(row["kind"]))
+    def _make(self, fd: int, name: str, path: str, row: EntryRow) -> None:
+        kind = Kind(row.kind)
         if kind == Kind.DIR:
             if not self._is_dir(fd, name):
                 self._clear(fd, name, path)
@@ -109,16 +108,16 @@ class TreeWriter:
         if kind == Kind.FILE:
             new = os.open(name, _WRITE_FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=fd)
             try:
-                os.ftruncate(new, int(row["size"]))
+                os.ftruncate(new, row.size)
             finally:
                 os.close(new)
         elif kind == Kind.SYMLINK:
-            os.symlink(self._index.text(row["aux_at"], row["aux_len"]), os.fsencode(name), dir_fd=fd)
+            os.symlink(self._index.text(row.aux_at, row.aux_len), os.fsencode(name), dir_fd=fd)
         elif kind == Kind.LINK:
-            with self._at(self.path(int(row["link"]))) as (there_fd, there):
+            with self._at(self.path(row.link)) as (there_fd, there):
                 os.link(there, name, src_dir_fd=there_fd, dst_dir_fd=fd, follow_symlinks=False)
         else:
-            os.mknod(name, 0o600 | _NODES[kind], int(row["rdev"]), dir_fd=fd)
+            os.mknod(name, 0o600 | _NODES[kind], row.rdev, dir_fd=fd)
 
     def _is_dir(self, fd: int, name: str) -> bool:
         try:
@@ -152,25 +151,25 @@ class TreeWriter:
                 return
         raise OSError(errno.EEXIST, "too many displaced directories")
 
-    def _dress(self, fd: int, name: str, row: Any) -> None:
+    def _dress(self, fd: int, name: str, row: EntryRow) -> None:
         """Owner first, since a change of owner clears set-id bits and capabilities."""
         state = os.lstat(name, dir_fd=fd)
-        uid, gid, mode = int(row["uid"]), int(row["gid"]), int(row["mode"])
+        uid, gid, mode = row.uid, row.gid, row.mode
         if (state.st_uid, state.st_gid) != (uid, gid):
             os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
         attributes.apply(
             f"/proc/self/fd/{fd}/{name}", self._index.entry_xattrs(row), overlay_upper=self._overlay
         )
-        if row["kind"] != Kind.SYMLINK:
+        if row.kind != Kind.SYMLINK:
             os.chmod(name, mode, dir_fd=fd)
-        times = (int(row["atime_ns"]), int(row["mtime_ns"]))
+        times = (row.atime_ns, row.mtime_ns)
         os.utime(name, ns=times, dir_fd=fd, follow_symlinks=False)
 
-    def _dress_root(self, row: Any) -> None:
-        os.fchown(self._root_fd, int(row["uid"]), int(row["gid"]))
+    def _dress_root(self, row: EntryRow) -> None:
+        os.fchown(self._root_fd, row.uid, row.gid)
         attributes.apply(self._root_fd, self._index.entry_xattrs(row), overlay_upper=self._overlay)
-        os.fchmod(self._root_fd, int(row["mode"]))
-        os.utime(self._root_fd, ns=(int(row["atime_ns"]), int(row["mtime_ns"])))
+        os.fchmod(self._root_fd, row.mode)
+        os.utime(self._root_fd, ns=(row.atime_ns, row.mtime_ns))
 
     @contextmanager
     def _at(self, path: str) -> Iterator[tuple[int, str]]:
