@@ -315,6 +315,7 @@ class Executor:
         try:
             if gate is not None and self._result is not None:
                 gate.open_gate("go", 20.0)
+                self._capturer.unlock_network()
             elif gate is not None:
                 refuse(gate)
         except (CapsuleError, FsnapError) as problem:

@@ -41,6 +41,8 @@ class Parts:
         clock: Clock,
     ) -> None:
         self.settings = settings
+        self.node = node
+        self.clock = clock
         self.ledger = ledger
         self.run_dir = run_dir
         self.store = store
@@ -77,18 +79,28 @@ class Parts:
             tcp=settings.tcp,
             clock=clock,
         )
-        self.lease = Lease(
-            store=store.with_patience(BEAT_PATIENCE),
+        self.lease = self._make_lease()
+        self.executor = self._make_executor()
+        self.loop = TaskLoop(ledger=ledger, book=self.book, executor=self.executor)
+        self.capsules.on_exit(self._on_capsule)
+        self.claimant = self._make_claimant(node)
+
+    def _make_lease(self) -> Lease:
+        settings, ledger = self.settings, self.ledger
+        return Lease(
+            store=self.store.with_patience(BEAT_PATIENCE),
             task=settings.task,
-            node=node.name,
+            node=self.node.name,
             lease_ms=settings.config.lease_ms,
             check=ledger.check,
             snapshot=lambda: (ledger.state, self.book.facts()),
             on_fenced=lambda fenced: self.loop.post_fenced(fenced),
-            clock=clock,
+            clock=self.clock,
         )
-        self.executor = Executor(
-            settings=settings,
+
+    def _make_executor(self) -> Executor:
+        return Executor(
+            settings=self.settings,
             capsules=self.capsules,
             capturer=self.capturer,
             restorer=self.restorer,
@@ -98,19 +110,20 @@ class Parts:
             watch=self.watch,
             book=self.book,
             run_clock=self.run_clock,
-            clock=clock,
+            clock=self.clock,
         )
-        self.loop = TaskLoop(ledger=ledger, book=self.book, executor=self.executor)
-        self.capsules.on_exit(self._on_capsule)
-        self.claimant = Claimant(
-            ledger=ledger,
-            store=store,
+
+    def _make_claimant(self, node: Node) -> Claimant:
+        settings = self.settings
+        return Claimant(
+            ledger=self.ledger,
+            store=self.store,
             task=settings.task,
             attempt=settings.attempt,
             instance=node.instance,
             made_here=self._made_here,
             wait_s=settings.wait_s,
-            clock=clock,
+            clock=self.clock,
         )
 
     def _made_here(self, holder: Holder | None) -> bool:

@@ -16,7 +16,6 @@ the agent dies: a closed gate stays closed until somebody says ``gate``.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import select
@@ -28,6 +27,7 @@ from typing import Any
 
 sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
+from fsnap.capsule.children import become_helper, become_task
 from fsnap.capsule.stream import READ_BYTES, STREAMS, Stream
 
 FIRST_PID = 1000
@@ -35,9 +35,6 @@ FIRST_PID = 1000
 
 PEER_TIMEOUT_S = 2.0
 """An agent that does not read for this long (it is stopped) is dropped; it may connect again."""
-
-STDIO_FD_BASE = 100
-"""CRIU's restore finds the new output pipes at these numbers (stdout, then stderr)."""
 
 
 class Init:
@@ -260,7 +257,7 @@ class Init:
         failure_read, failure_write = os.pipe()
         pid = os.fork()
         if pid == 0:
-            self._become_task(request, failure_write)
+            become_task(request, [s.write_fd for s in self.streams.values()], failure_write)
         os.close(failure_write)
         for stream in self.streams.values():
             stream.close_writer()
@@ -273,29 +270,6 @@ class Init:
         self.root_pid = pid
         return {"pid": pid, "pipes": {name: stream.inode for name, stream in self.streams.items()}}
 
-    def _become_task(self, request: dict[str, Any], failure_fd: int) -> None:
-        try:
-            os.setsid()
-            os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
-            os.dup2(self.streams["stdout"].write_fd, 1)
-            os.dup2(self.streams["stderr"].write_fd, 2)
-            failure_fd = fcntl.fcntl(failure_fd, fcntl.F_DUPFD_CLOEXEC, 3)
-            signal.set_wakeup_fd(-1)
-            for number in signal.valid_signals():
-                if number not in (signal.SIGKILL, signal.SIGSTOP):
-                    try:
-                        signal.signal(number, signal.SIG_DFL)
-                    except OSError:
-                        pass
-            os.chdir(request["cwd"])
-            argv = request["argv"]
-            if request.get("ipc"):
-                argv = ["unshare", "--ipc", "--", *argv]
-            os.execvpe(argv[0], argv, dict(request["env"]))
-        except OSError as problem:
-            os.write(failure_fd, f"{problem.errno} {problem.strerror}".encode())
-        os._exit(127)
-
     def op_spawn(self, request: dict[str, Any]) -> dict[str, Any]:
         """Start a helper (CRIU): ``tag``, ``argv``, ``log``; ``pipes`` hands it new output pipes."""
         if request.get("pipes"):
@@ -303,7 +277,8 @@ class Init:
                 stream.open()
         pid = os.fork()
         if pid == 0:
-            self._become_helper(request)
+            pipes = [s.write_fd for s in self.streams.values()] if request.get("pipes") else []
+            become_helper(request, pipes)
         self.helpers[pid] = request["tag"]
         self.helper_status[request["tag"]] = None
         if request.get("pipes"):
@@ -312,23 +287,6 @@ class Init:
             for stream in self.streams.values():
                 stream.close_writer()
         return {"pid": pid}
-
-    def _become_helper(self, request: dict[str, Any]) -> None:
-        try:
-            signal.set_wakeup_fd(-1)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
-                signal.signal(number, signal.SIG_DFL)
-            log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            if request.get("pipes"):
-                for offset, name in enumerate(STREAMS):
-                    os.dup2(self.streams[name].write_fd, STDIO_FD_BASE + offset, inheritable=True)
-            os.execv(request["argv"][0], request["argv"])
-        except OSError as problem:
-            os.write(2, f"{request['argv'][0]}: {problem}\n".encode())
-        os._exit(126)
 
     def op_kill_helper(self, request: dict[str, Any]) -> None:
         for pid, tag in self.helpers.items():

@@ -127,10 +127,11 @@ class AwsNotice:
 
     def _backoff_s(self, error: MetadataError, took_s: float) -> float:
         if error.kind == "denied":
-            return MAX_GAP_S
+            return max(0.0, MAX_GAP_S - took_s)
         if error.kind == "silent":
             self._client.answer_timeout_s = SLOW_ANSWER_TIMEOUT_S
-        wait_s = POLL_S * 2.0 ** min(self._failures - 1, 3) * self._random.uniform(0.5, 1.0)
+        doubled_s = min(MAX_GAP_S, POLL_S * 2.0 ** min(self._failures - 1, 10))
+        wait_s = doubled_s * self._random.uniform(0.5, 1.0)
         return max(0.0, min(wait_s, MAX_GAP_S - took_s))
 
     def _note_failure(self, error: MetadataError) -> None:

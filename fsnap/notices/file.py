@@ -143,7 +143,11 @@ class FileNotice:
         self._wake.set()
 
     def look(self, *, closed: bool) -> None:
-        """Compare the path with what was posted; *closed*: a writer has just closed it."""
+        """Compare the path with what was posted.
+
+        *closed*, that a writer has just closed it, counts only where leases are not to be
+        had: by now the next writer may have opened it.
+        """
         try:
             found = os.stat(self._path)
         except FileNotFoundError:
@@ -172,13 +176,13 @@ class FileNotice:
             self._accept(version, b"", FileNoticeText(problem=error.strerror))
             return
         try:
-            writing = None if closed else open_for_writing(descriptor)
+            writing = open_for_writing(descriptor)
             if writing and unchanged_s < WRITER_PATIENCE_S:
                 return
             if writing is None and not closed and unchanged_s < self._poll_s:
                 return
+            version = _Version.of(os.fstat(descriptor))  # first: what is written meanwhile is a new version
             content = os.read(descriptor, MAX_CONTENT_BYTES + 1)
-            version = _Version.of(os.fstat(descriptor))
         except OSError as error:
             self._complain(f"cannot read {self._path}: {error.strerror}")
             return

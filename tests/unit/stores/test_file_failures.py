@@ -115,7 +115,7 @@ class TestFailures:
             for name in ("put", "create"):
                 with pytest.raises(StoreUnavailable):
                     CALLS[name](store)
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert len(os.listdir("/proc/self/fd")) <= before
 
 
 @pytest.fixture

@@ -1,0 +1,64 @@
+"""What init's forks become: the task's root, or a helper such as CRIU.  They never return.
+
+Standard library only: it runs inside the capsule's init.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+STDIO_FD_BASE = 100
+"""CRIU's restore finds the new output pipes at these numbers (stdout, then stderr)."""
+
+
+def become_task(request: dict[str, Any], pipes: Sequence[int], failure_fd: int) -> NoReturn:
+    """The command of *request*, a session leader with its output in *pipes*.
+
+    What forbids it is written to *failure_fd* as ``errno text``; the caller reads nothing on success.
+    """
+    try:
+        os.setsid()
+        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+        os.dup2(pipes[0], 1)
+        os.dup2(pipes[1], 2)
+        failure_fd = fcntl.fcntl(failure_fd, fcntl.F_DUPFD_CLOEXEC, 3)
+        _default_signals()
+        os.chdir(request["cwd"])
+        argv = request["argv"]
+        if request.get("ipc"):
+            argv = ["unshare", "--ipc", "--", *argv]
+        os.execvpe(argv[0], argv, dict(request["env"]))
+    except OSError as problem:
+        os.write(failure_fd, f"{problem.errno} {problem.strerror}".encode())
+    os._exit(127)
+
+
+def become_helper(request: dict[str, Any], pipes: Sequence[int]) -> NoReturn:
+    """The program of *request*, with its own output in a log and *pipes* where CRIU inherits them."""
+    try:
+        _default_signals()
+        log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        for offset, fd in enumerate(pipes):
+            os.dup2(fd, STDIO_FD_BASE + offset, inheritable=True)
+        os.execv(request["argv"][0], request["argv"])
+    except OSError as problem:
+        os.write(2, f"{request['argv'][0]}: {problem}\n".encode())
+    os._exit(126)
+
+
+def _default_signals() -> None:
+    """Python ignores SIGPIPE and init ignores some more: neither is the task's wish."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            try:
+                signal.signal(number, signal.SIG_DFL)
+            except OSError:
+                continue
