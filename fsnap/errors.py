@@ -147,6 +147,13 @@ class CapsuleError(FsnapError):
     hint = "It needs root with CAP_SYS_ADMIN, and the right to mount."
 
 
+class AgentCrash(FsnapError):
+    """A defect of fsnap itself; the task's capsule is left alive."""
+
+    code = "agent-crash"
+    hint = "The task goes on in its capsule: the same command takes it over. Please report this."
+
+
 class IllegalTransition(FsnapError):
     """The chart has no such step from this state; a defect, never a user's fault."""
 

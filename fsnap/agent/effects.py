@@ -37,7 +37,15 @@ from fsnap.core.effects import (
     Signal,
     Start,
 )
-from fsnap.core.events import DumpFailed, Event, RestoreFailed, RestoreReady, SnapshotSaved, TaskExited
+from fsnap.core.events import (
+    CapsuleLost,
+    DumpFailed,
+    Event,
+    RestoreFailed,
+    RestoreReady,
+    SnapshotSaved,
+    TaskExited,
+)
 from fsnap.core.model import SnapshotRef, TaskState
 from fsnap.errors import CapsuleError, CorruptData, FsnapError
 
@@ -223,6 +231,9 @@ class Executor:
             self._run_clock.start(0)
             failed = start_task(control, self._settings)
         except Cancelled:
+            return
+        except (FsnapError, OSError) as problem:
+            self._report(token, CapsuleLost(message=f"the task could not be started: {problem}"))
             return
         if failed is not None:
             logger.error("{}", failed.message)

@@ -19,10 +19,10 @@ from fsnap.agent.effects import Executor
 from fsnap.agent.ledger import BackgroundMirror, Ledger
 from fsnap.agent.runtime import FactBook
 from fsnap.core.effects import Durability, Exit, durability
-from fsnap.core.events import DumpFailed, Event, Notice, NoticeCancelled, SnapshotSaved, Tick
+from fsnap.core.events import CapsuleLost, DumpFailed, Event, Notice, NoticeCancelled, SnapshotSaved, Tick
 from fsnap.core.model import TaskState
 from fsnap.core.planner import Decision
-from fsnap.errors import Fenced, StoreError
+from fsnap.errors import AgentCrash, CapsuleError, Fenced, FsnapError, StoreError
 
 TICK_S = 0.25
 MIRROR_RETRY_S = 1.0
@@ -86,9 +86,19 @@ class TaskLoop:
     # -- the loop
 
     def run(self) -> int:
-        """Serve until an ``Exit``; the exit code.  :class:`Fenced`, :class:`StoreError` end it too."""
+        """Serve until an ``Exit``; the exit code.
+
+        :class:`Fenced`, :class:`StoreError` and :class:`AgentCrash` end it too.
+        """
         while self._executor.exit is None:
-            self._take(self._next())
+            posted = self._next()
+            try:
+                self._take(posted)
+            except FsnapError:
+                raise
+            except Exception as defect:
+                logger.opt(exception=defect).debug("the defect:")
+                raise AgentCrash(f"internal error: {type(defect).__name__}: {defect}") from defect
         self._mirror.stop()
         return self._executor.exit.exit_code
 
@@ -122,8 +132,11 @@ class TaskLoop:
         record = self._ledger.commit(event, facts, decision)
         _log(decision, event)
         self._make_durable(decision)
-        for effect in record.effects:
-            self._executor.carry_out(effect, self._ledger.state)
+        try:
+            for effect in record.effects:
+                self._executor.carry_out(effect, self._ledger.state)
+        except CapsuleError as problem:
+            self.post(CapsuleLost(message=str(problem)))
         self._after(event, decision)
 
     def _note(self, event: Event, seen_mono_s: float) -> None:

@@ -40,6 +40,7 @@ class Parts:
         node: Node,
         clock: Clock,
     ) -> None:
+        self._abandoned = False
         self.settings = settings
         self.node = node
         self.clock = clock
@@ -135,6 +136,10 @@ class Parts:
         else:
             self.loop.post(CapsuleLost(message="the capsule's init died"))
 
+    def abandon(self) -> None:
+        """Leave the capsule alive for the agent that comes after this one."""
+        self._abandoned = True
+
     def close(self) -> None:
         """Stop every thread; end the capsule and remove its traces."""
         self.lease.stop()
@@ -143,5 +148,7 @@ class Parts:
         for output in self.outputs.values():
             output.stop()
         self.loop.stop()
+        if self._abandoned:
+            return
         self.capsules.end()
         self.run_dir.sweep()

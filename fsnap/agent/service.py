@@ -20,6 +20,7 @@ from fsnap.agent.ledger import Ledger
 from fsnap.agent.node import this_node
 from fsnap.agent.parts import Parts
 from fsnap.agent.recovery import take_over
+from fsnap.agent.restart import start_again
 from fsnap.agent.settings import RunSettings
 from fsnap.capsule.control import become_subreaper
 from fsnap.clock import Clock, SystemClock
@@ -28,13 +29,15 @@ from fsnap.core.model import TERMINAL, State, TaskState
 from fsnap.durable import write_atomic
 from fsnap.errors import (
     EXIT_CHECKPOINTED,
+    AgentCrash,
+    CorruptData,
     Fenced,
     NoSuchCommand,
     StoreError,
     UsageError,
 )
 from fsnap.ids import command_digest
-from fsnap.journal.local import Journal
+from fsnap.journal.local import Journal, set_aside
 from fsnap.journal.mirror import Mirror
 from fsnap.notices.base import NoticeSource
 from fsnap.notices.providers import open_source
@@ -161,6 +164,10 @@ class Service:
         except StoreError:
             parts.capsules.end()
             raise
+        except AgentCrash as crash:
+            parts.abandon()
+            start_again(crash)
+            raise
         finally:
             loop.stop()
         return self._outcome(parts, code)
@@ -255,7 +262,13 @@ class Service:
 
 
 def _open_journal(home: Path) -> Journal:
-    return Journal.open(journal_path(home))
+    """The node's journal; a damaged one is set aside, and each task's is read from its store again."""
+    path = journal_path(home)
+    try:
+        return Journal.open(path)
+    except CorruptData as damage:
+        logger.error("{}; it is set aside as {}", damage, set_aside(path))
+        return Journal.open(path)
 
 
 def write_result(path: Path, outcome: Outcome) -> None:

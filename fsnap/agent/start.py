@@ -11,7 +11,7 @@ from fsnap.capsule.control import Control
 from fsnap.errors import EXIT_NO_SUCH_COMMAND
 
 EXIT_NOT_EXECUTABLE = 126
-OURS = ("FSNAP_KEY_FILE",)
+OURS = ("FSNAP_KEY_FILE", "FSNAP_RESTARTS")
 """Variables that are fsnap's own secrets: a task, and so a snapshot, must not have them."""
 
 

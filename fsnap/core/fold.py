@@ -45,7 +45,7 @@ def fold(state: TaskState, record: Record) -> TaskState:
     handler = _HANDLERS.get(type(record.event))
     folded = handler(base, record) if handler else base
     if record.trigger == "unhold":
-        folded = replace(folded, pending=None)
+        folded = replace(folded, pending=None, restored=True)
     if record.trigger == "give_up":
         folded = replace(folded, held=False, outcome=_outcome(record))
     if record.dest in TERMINAL:

@@ -171,7 +171,7 @@ class TaskState:
     restore_failures: dict[str, int] = field(default_factory=dict)
     restoring_from: str | None = None
     restored: bool = False
-    """This attempt's tree came from a snapshot: its live state is ``resumed``."""
+    """This attempt's tree came from a snapshot, or goes on after one: its live state is ``resumed``."""
     finishing: bool = False
     """The root has exited; its files are being saved."""
     pending: Pending | None = None
