@@ -37,6 +37,7 @@ from fsnap.errors import CheckpointFailed
 from fsnap.snapshots.capture import Capture, Sealed
 from fsnap.snapshots.freeze import stage_tree
 from fsnap.snapshots.known import KnownChunks
+from fsnap.snapshots.records import StagedTree
 from fsnap.snapshots.trees import TreeSource
 from fsnap.stores.base import Store
 
@@ -125,7 +126,7 @@ class Capturer:
             frozen = self._frozen(criu, images)
             run_ms = self._run_ms()
             staging = self._run_dir.empty(self._run_dir.staging)
-            staged = [stage_tree(source, staging / source.name) for source in self._sources(root_pid)]
+            staged = [_stage(source, staging) for source in self._sources(root_pid)]
             processes = scheduling(self._capsules.proc())
         except BaseException:
             criu.abandon()
@@ -292,6 +293,12 @@ class Capturer:
         control = self._capsules.control
         assert control is not None
         return {name: int(inode) for name, inode in control.request("hello")["pipes"].items()}
+
+
+def _stage(source: TreeSource, staging: Path) -> StagedTree:
+    folder = staging / source.name
+    folder.mkdir(mode=0o700)
+    return stage_tree(source, folder)
 
 
 def _read(path: Path) -> str:

@@ -188,7 +188,7 @@ def _persist(ship: Callable[[], None], patience_s: float | None) -> None:
 
 
 def _log(decision: Decision, event: Event) -> None:
-    level = "INFO" if decision.note else "DEBUG"
+    level = "WARNING" if isinstance(event, DumpFailed) else "INFO" if decision.note else "DEBUG"
     details: dict[str, Any] = {
         "state": decision.next_state.value,
         "why": decision.note or type(event).__name__,

@@ -7,16 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fsnap.errors import EXIT_STORE, EXIT_USAGE, CorruptData, FsnapError
+from fsnap.errors import EXIT_USAGE, CorruptData, FsnapError, StoreError
 
 LOCAL_HINT = "Move it aside (with its -wal and -shm): it is rebuilt from the store at the next run."
 
 
-class JournalError(FsnapError):
-    """The local journal cannot be opened, read or written."""
+class JournalError(StoreError):
+    """The local journal cannot be opened, read or written.
+
+    A store's error, since whoever waits for the store to take a record waits for both.
+    """
 
     code = "journal"
-    exit_code = EXIT_STORE
     hint = "Check FSNAP_HOME: its permissions, its file system, its disk."
 
 

@@ -45,6 +45,9 @@ from fsnap.notices.server_clock import ServerClock
 ACTION_PATH = "/latest/meta-data/spot/instance-action"
 REBALANCE_PATH = "/latest/meta-data/events/recommendations/rebalance"
 POLL_S = 1.0
+EARLIEST = 0.9
+"""The next question comes after between this part of the time and all of it.  At a steady beat every ``Date``
+would be cut at the same place and tell nothing new about the server's clock; nor should a fleet ask at once."""
 REBALANCE_POLL_S = 10.0
 MAX_GAP_S = 5.0
 """From the start of a question to the start of the next, where the service answers at all."""
@@ -123,7 +126,7 @@ class AwsNotice:
         self._learn_instance_id()
         self._ask_rebalance()
         took_s = self._clock.mono_s() - began_s
-        return max(0.0, POLL_S - took_s)
+        return max(0.0, POLL_S * self._random.uniform(EARLIEST, 1.0) - took_s)
 
     def _backoff_s(self, error: MetadataError, took_s: float) -> float:
         if error.kind == "denied":

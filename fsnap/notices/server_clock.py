@@ -3,8 +3,8 @@
 A deadline given in wall time means the clock of whoever gave it; the local one may
 be minutes off.  An answer's ``Date`` was read from the server's clock between the
 request and the answer, and cut to whole seconds, so each exchange bounds what
-server time minus local monotonic time can be.  Several together bound it to
-within a few milliseconds.
+server time minus local monotonic time can be.  Some dozens together, asked at uneven
+moments, bound it to within a few hundredths of a second.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class Baseline:
             return self._entries.get(path)
 
     def is_input(self, path: str, state: os.stat_result) -> bool:
-        """Whether *path*, a regular file in *state*, is as it was."""
+        """Whether *path*, in *state*, was there and is as it was."""
         entry = self.get(path)
         return entry is not None and entry._replace(digest=None) == entry_of(state)
 

@@ -37,6 +37,9 @@ THREADS = 4
 """Of a restore; each holds a range of a pack (16 MiB) and a chunk."""
 
 
+Problem = Literal["missing", "size", "digest"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
     """What a full check found."""
@@ -61,7 +64,7 @@ class InputProblem:
     """A file that the task was started with and that is not here as it was."""
 
     path: str
-    problem: Literal["missing", "size", "digest"]
+    problem: Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,15 +209,21 @@ class Snapshot:
         for_each(self._reader.ranges(targets), fetch, threads=THREADS)
 
     def check_inputs(self, name: str, root: Path) -> list[InputProblem]:
-        """Compare the inputs that lie below *root* with what the task was started with; reads them all."""
+        """Compare the inputs that lie below *root* with what the task was started with; reads them all.
+
+        Of links, fifos and the like only whether something is there.
+        """
         problems = []
         with beneath.opened_root(root) as root_fd:
             for _, path, entry in self.index.tree_entries(name):
+                problem: Problem | None = None
                 if entry.kind == Kind.INPUT:
                     expected = self.index.text(entry.aux_at, entry.aux_len)
                     problem = _input_problem(root_fd, path, entry.size, expected)
-                    if problem is not None:
-                        problems.append(InputProblem(path=path, problem=problem))
+                elif entry.kind == Kind.THERE and not _is_there(root_fd, path):
+                    problem = "missing"
+                if problem is not None:
+                    problems.append(InputProblem(path=path, problem=problem))
         return problems
 
     def rebase_baseline(self, name: str, root: Path, exclude: tuple[str, ...]) -> Baseline:
@@ -282,9 +291,16 @@ def _get(store: Store, key: str) -> bytes:
         raise CorruptData(f"{key} is missing") from error
 
 
-def _input_problem(
-    root_fd: int, path: str, size: int, digest: bytes
-) -> Literal["missing", "size", "digest"] | None:
+def _is_there(root_fd: int, path: str) -> bool:
+    try:
+        with beneath.opened_parent(root_fd, path) as (parent_fd, name):
+            os.lstat(name, dir_fd=parent_fd)
+    except OSError:
+        return False
+    return True
+
+
+def _input_problem(root_fd: int, path: str, size: int, digest: bytes) -> Problem | None:
     try:
         with beneath.opened_file(root_fd, path) as fd:
             state = os.fstat(fd)

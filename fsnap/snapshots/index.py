@@ -143,6 +143,6 @@ class Index:
             ref += 1
 
     def recorded_paths(self, name: str) -> frozenset[str]:
-        """Paths of the tree that the snapshot stores; neither inputs nor the root itself."""
-        out = (Kind.INPUT, Kind.GONE)
+        """Paths of the tree that the snapshot stores; neither what was there before nor the root itself."""
+        out = (Kind.INPUT, Kind.GONE, Kind.THERE)
         return frozenset(path for _, path, row in self.tree_entries(name) if path and row.kind not in out)

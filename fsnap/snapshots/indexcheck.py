@@ -104,7 +104,7 @@ def _check_entries(index: Index, where: str) -> None:
     _check_partition(entries, ("extent_at", "extent_n"), len(extents), where)
     _check_partition(entries, ("xattr_at", "xattr_n"), len(index.xattrs), where)
     kinds = entries["kind"]
-    _require(bool(((kinds >= Kind.FILE) & (kinds <= Kind.GONE)).all()), where, "an unknown kind of entry")
+    _require(bool(((kinds >= Kind.FILE) & (kinds <= Kind.THERE)).all()), where, "an unknown kind of entry")
     _require(bool((entries["mode"] <= 0o7777).all()), where, "a mode")
     _require(bool((entries["size"] <= _I63).all()), where, "a size")
     _require(not entries["reserved"].any(), where, "reserved bytes are set")

@@ -110,12 +110,13 @@ def _record(found: Found, source: TreeSource) -> Record:
     overlay = source.kind == "overlay-upper"
     kind = KIND_OF_FORMAT[stat.S_IFMT(found.state.st_mode)]
     baseline = source.baseline
-    if kind == Kind.FILE and baseline is not None and not source.include_inputs:
+    if baseline is not None and kind != Kind.DIR and not source.include_inputs:
         if baseline.is_input(found.path, found.state):
+            if kind != Kind.FILE:
+                return Record(path=found.path, kind=Kind.THERE, state=found.state)
             entry = baseline.get(found.path)
-            return Record(
-                path=found.path, kind=Kind.INPUT, state=found.state, digest=entry.digest if entry else None
-            )
+            digest = entry.digest if entry else None
+            return Record(path=found.path, kind=Kind.INPUT, state=found.state, digest=digest)
     try:
         if found.path:
             target: int | str = f"/proc/self/fd/{found.parent_fd}/{found.name}"

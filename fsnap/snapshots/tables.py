@@ -103,6 +103,8 @@ class Kind(enum.IntEnum):
     """A file that was there before the task: size, and digest in ``aux`` when it is known; no content."""
     GONE = 10
     """A path that was there before the task and that the task removed."""
+    THERE = 11
+    """A link, fifo, socket or device that was there before the task; it is expected there, and left alone."""
 
 
 KIND_OF_FORMAT: Final = {

@@ -24,6 +24,7 @@ from fsnap.snapshots.trees import TreeStats
 
 SMALL_BYTES = 1 << 20
 """Files shorter than this are concatenated before the cut."""
+_BEFORE = (Kind.INPUT, Kind.GONE, Kind.THERE)
 PAGES_GLOB = "pages-*.img"
 MAX_SKIPPED = 1000
 """Directories on other mounts that the index names; more are only counted."""
@@ -218,7 +219,7 @@ class TreeCapture:
     def _stats(self) -> TreeStats:
         records = self._tree.records
         counts = {kind: sum(record.kind == kind for record in records) for kind in Kind}
-        not_other = sum(counts[kind] for kind in (Kind.FILE, Kind.DIR, Kind.INPUT, Kind.GONE))
+        not_other = sum(counts[kind] for kind in (Kind.FILE, Kind.DIR, *_BEFORE))
         total = sum(length for extents in self._extents.values() for _, length, _ in extents)
         return TreeStats(
             name=self._source.name,
@@ -228,7 +229,7 @@ class TreeCapture:
             bytes=total,
             read_bytes=self._read_bytes,
             reused_bytes=total - self._read_bytes,
-            inputs=counts[Kind.INPUT],
+            inputs=counts[Kind.INPUT] + counts[Kind.THERE],
             input_bytes=sum(r.state.st_size for r in records if r.kind == Kind.INPUT and r.state),
             deleted_inputs=counts[Kind.GONE],
             skipped=self._tree.skipped,

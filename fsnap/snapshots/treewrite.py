@@ -166,7 +166,9 @@ class TreeWriter:
         os.utime(name, ns=times, dir_fd=fd, follow_symlinks=False)
 
     def _dress_root(self, row: EntryRow) -> None:
-        os.fchown(self._root_fd, row.uid, row.gid)
+        state = os.fstat(self._root_fd)
+        if (state.st_uid, state.st_gid) != (row.uid, row.gid):
+            os.fchown(self._root_fd, row.uid, row.gid)
         attributes.apply(self._root_fd, self._index.entry_xattrs(row), overlay_upper=self._overlay)
         os.fchmod(self._root_fd, row.mode)
         os.utime(self._root_fd, ns=(row.atime_ns, row.mtime_ns))
