@@ -47,7 +47,7 @@ REBALANCE_PATH = "/latest/meta-data/events/recommendations/rebalance"
 POLL_S = 1.0
 EARLIEST = 0.9
 """The next question comes after between this part of the time and all of it.  At a steady beat every ``Date``
-would be cut at the same place and tell nothing new about the server's clock; nor should a fleet ask at once."""
+would be cut at the same place and tell nothing new about the server's clock; nor should all ask at once."""
 REBALANCE_POLL_S = 10.0
 MAX_GAP_S = 5.0
 """From the start of a question to the start of the next, where the service answers at all."""

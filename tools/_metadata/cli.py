@@ -11,9 +11,9 @@ import signal
 import sys
 from typing import Any, NoReturn
 
-from _metadata.faults import BadFault, Faults, parse_rules
-from _metadata.imds import ACTIONS, Imds, Instance, instance_id_for
-from _metadata.server import CONTROL, MetadataServer
+from .faults import BadFault, Faults, parse_rules
+from .imds import ACTIONS, Imds, Instance, instance_id_for
+from .server import CONTROL, MetadataServer
 
 ASK_TIMEOUT_S = 10.0
 DEFAULTS = Instance(instance_id="")

@@ -12,8 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any
 
-from _metadata.faults import BadFault, Fate, Faults, parse_rules
-from _metadata.imds import BadRequest, Imds, Reply
+from .faults import BadFault, Fate, Faults, parse_rules
+from .imds import BadRequest, Imds, Reply
 
 CONTROL = "/_control/"
 MAX_CONTROL_BYTES = 64 * 1024
@@ -56,29 +56,31 @@ class MetadataServer:
         return listener
 
     def vanish(self, seconds: float) -> None:
-        """Stop listening, and come back by itself; returns at once."""
+        """Stop listening at once, and come back by itself after *seconds*."""
         if not 0 < seconds <= MAX_VANISH_S:
             raise BadRequest(
                 f"it vanishes for more than 0 and at most {MAX_VANISH_S:.0f} seconds, not {seconds:g}"
             )
-        threading.Thread(target=self._away, args=(seconds,), name="metadata-away", daemon=True).start()
+        self._stop_listening()
+        threading.Thread(target=self._return, args=(seconds,), name="metadata-away", daemon=True).start()
 
-    def _away(self, seconds: float) -> None:
+    def _stop_listening(self) -> None:
         with self._lock:
             self._listener.shutdown()
             self._listener.server_close()
-            until_s = time.monotonic() + seconds
-            while not self._closed.wait(max(0.0, until_s - time.monotonic())):
-                with contextlib.suppress(OSError):  # somebody else took the port: try until it is free
+
+    def _return(self, seconds: float) -> None:
+        until_s = time.monotonic() + seconds
+        while not self._closed.wait(max(0.0, until_s - time.monotonic())):
+            with self._lock, contextlib.suppress(OSError):  # until the port is free, if somebody else took it
+                if not self._closed.is_set():
                     self._listener = self._listen((self.address, self.port))
-                    return
-                until_s = time.monotonic() + 0.1
+                return
+            until_s = time.monotonic() + 0.1
 
     def close(self) -> None:
         self._closed.set()
-        with self._lock:
-            self._listener.shutdown()
-            self._listener.server_close()
+        self._stop_listening()
 
     def control(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
         """One control request; raises :class:`BadRequest` or :class:`BadFault`."""

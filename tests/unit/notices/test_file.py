@@ -75,6 +75,18 @@ def test_it_is_read_when_its_writer_closes_it(path: Path, clock: Any, inbox: Any
     assert inbox.notice(0).window_ms == 30_000
 
 
+def test_a_late_word_of_an_earlier_writer_does_not_cut_the_next_one_short(
+    path: Path, clock: Any, inbox: Any, no_inotify: None
+) -> None:
+    with watching(path, clock, inbox) as source, path.open("w") as writer:
+        source.look(closed=True)
+        assert inbox.events == []
+        writer.write('{"window_s": 30}')
+        writer.close()
+        source.look(closed=True)
+    assert [event.window_ms for event in inbox.events] == [30_000]
+
+
 @pytest.mark.parametrize("how", ["rename", "rename from elsewhere", "hard link"])
 def test_a_file_that_arrives_whole_counts(
     how: str, path: Path, clock: Any, inbox: Any, tmp_path_factory: pytest.TempPathFactory
@@ -105,6 +117,17 @@ def test_removal_cancels(path: Path, clock: Any, inbox: Any) -> None:
         path.unlink()
         events = inbox.wait(2)
     assert events[1] == NoticeCancelled(notice_id=inbox.notice(0).notice_id)
+
+
+def test_a_notice_may_come_and_go_again(path: Path, clock: Any, inbox: Any) -> None:
+    with watching(path, clock, inbox):
+        for count in (1, 3):
+            path.touch()
+            inbox.wait(count)
+            path.unlink()
+            inbox.wait(count + 1)
+    ids = [event.notice_id for event in inbox.events]
+    assert ids == [ids[0], ids[0], ids[2], ids[2]]
 
 
 def test_rewriting_is_a_new_notice_and_removal_then_cancels_both(path: Path, clock: Any, inbox: Any) -> None:
