@@ -7,9 +7,12 @@ node's own doing and is dropped if another node turns out to have the claim.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from typing import Any
+
+from loguru import logger
 
 from fsnap.charts import task_chart
 from fsnap.clock import Clock, rfc3339
@@ -18,18 +21,40 @@ from fsnap.core.fold import fold
 from fsnap.core.model import Facts, TaskState
 from fsnap.core.planner import Decision, decide
 from fsnap.core.records import Record, seal
+from fsnap.core.status import BEAT_META
 from fsnap.core.values import to_plain
 from fsnap.errors import Fenced, StoreError
+from fsnap.journal import heads
+from fsnap.journal.errors import JournalError
+from fsnap.journal.heartbeat import Beat
 from fsnap.journal.local import Journal
 from fsnap.journal.mirror import Mirror
+from fsnap.stores.base import Store
+from fsnap.stores.retrying import Patience
+
+HEAD_PATIENCE = Patience(attempts=3, base_s=0.1, cap_s=0.5, total_s=2.0)
+"""A head is for lookers-on: nothing waits long for it."""
+
+STOP_S = 5.0
 
 
 class Ledger:
-    """One task's journal on this node."""
+    """One task's journal on this node.  *head_store* is where its head is published, if anywhere."""
 
-    def __init__(self, *, journal: Journal, mirror: Mirror, task: str, node: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        mirror: Mirror,
+        task: str,
+        node: str,
+        clock: Clock,
+        head_store: Store | None = None,
+    ) -> None:
         self.journal = journal
         self._mirror = mirror
+        self._head_store = head_store
+        self._published_seq = 0
         self._task = task
         self._node = node
         self._clock = clock
@@ -90,9 +115,34 @@ class Ledger:
         """Nothing here that the store lacks."""
         return self.journal.mirrored_seq(self._task) == self.state.seq
 
+    def publish(self) -> None:
+        """Write the head of the state, if that is the world's and not written yet.
+
+        :class:`~fsnap.errors.StoreError` when the store fails.
+        """
+        state = self.state
+        if self._head_store is None or state.seq in (0, self._published_seq):
+            return
+        if self.journal.mirrored_seq(self._task) < state.seq:
+            return
+        if self.journal.digest_at(self._task, state.seq) != state.digest:
+            return  # another node's record has this number
+        heads.publish(self._head_store, state)
+        self._published_seq = state.seq
+
+    def keep_beat(self, beat: Beat) -> None:
+        """Keep *beat* for ``fsnap status`` on this node; a journal that can't take it is only logged."""
+        try:
+            self.journal.put_meta(self._task, BEAT_META, json.dumps(to_plain(beat)))
+        except JournalError as problem:
+            logger.warning("the heartbeat was not kept here: {}", problem)
+
 
 class BackgroundMirror:
-    """Ships the tail soon after each local record, in a thread; a failure is left to the next try."""
+    """Ships the tail soon after each local record, and the head after that, in a thread.
+
+    A failure is left to the next try.
+    """
 
     def __init__(self, ledger: Ledger, on_fenced: Callable[[Fenced], None], *, retry_s: float = 2.0) -> None:
         self._ledger = ledger
@@ -108,23 +158,38 @@ class BackgroundMirror:
         self._wake.set()
 
     def stop(self) -> None:
-        """End the thread; what is not shipped stays in the local journal."""
+        """End the thread, after a last head if the store takes it soon.
+
+        What is not shipped stays in the local journal.
+        """
+        if self._stopped:
+            return
         self._stopped = True
         self._wake.set()
-        self._thread.join(timeout=5.0)
+        self._thread.join(timeout=STOP_S)
 
     def _run(self) -> None:
         timeout: float | None = None
         while True:
             self._wake.wait(timeout)
             self._wake.clear()
-            if self._stopped:
-                return
+            stopped = self._stopped
+            timeout = None
             try:
-                self._ledger.mirror()
-                timeout = None
+                if not stopped:
+                    self._ledger.mirror()
+                self._publish()
             except Fenced as fenced:
                 self._on_fenced(fenced)
                 return
             except StoreError:
                 timeout = self._retry_s
+            if stopped:
+                return
+
+    def _publish(self) -> None:
+        try:
+            self._ledger.publish()
+        except StoreError as problem:
+            logger.warning("the task's head was not published: {}", problem)
+            raise

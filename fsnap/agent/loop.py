@@ -167,6 +167,7 @@ class TaskLoop:
         patience_s = PATIENCE_S.get(decision.trigger, PATIENCE_OTHER_S)
         try:
             _persist(self._ledger.mirror, patience_s)
+            self._mirror.soon()
         except StoreError as problem:
             if decision.trigger != "give_up":
                 raise

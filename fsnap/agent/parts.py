@@ -24,8 +24,8 @@ from fsnap.core.model import Holder
 from fsnap.ids import task_key
 from fsnap.stores.retrying import Patience, RetryingStore
 
-BEAT_PATIENCE = Patience(attempts=2, base_s=0.2, cap_s=1.0, total_s=10.0)
-WORK_PATIENCE = Patience(attempts=8, base_s=0.2, cap_s=5.0, total_s=60.0)
+BEAT_PATIENCE = Patience(attempts=6, base_s=0.1, cap_s=1.0, total_s=10.0)
+WORK_PATIENCE = Patience(attempts=14, base_s=0.1, cap_s=5.0, total_s=60.0)
 
 
 class Parts:

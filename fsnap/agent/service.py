@@ -16,7 +16,7 @@ from secrets import token_hex
 from loguru import logger
 
 from fsnap.agent.home import RunDir, journal_path
-from fsnap.agent.ledger import Ledger
+from fsnap.agent.ledger import HEAD_PATIENCE, Ledger
 from fsnap.agent.node import this_node
 from fsnap.agent.parts import Parts
 from fsnap.agent.recovery import take_over
@@ -45,7 +45,7 @@ from fsnap.stores.probe import probe_conditional_create
 from fsnap.stores.retrying import Patience, RetryingStore
 from fsnap.stores.urls import open_store
 
-START_PATIENCE = Patience(attempts=4, base_s=0.2, cap_s=1.0, total_s=8.0)
+START_PATIENCE = Patience(attempts=20, base_s=0.1, cap_s=1.0, total_s=10.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +125,14 @@ class Service:
         settings = self._settings
         node = this_node(source.name, os.environ)
         mirror = Mirror(journal=journal, store=store, task=settings.task, nonce=lambda: token_hex(16))
-        ledger = Ledger(journal=journal, mirror=mirror, task=settings.task, node=node.name, clock=self._clock)
+        ledger = Ledger(
+            journal=journal,
+            mirror=mirror,
+            task=settings.task,
+            node=node.name,
+            clock=self._clock,
+            head_store=store.with_patience(HEAD_PATIENCE),
+        )
         state = ledger.pull()
         self._check_identity(state)
         become_subreaper()
