@@ -18,7 +18,8 @@ from fsnap.snapshots import beneath
 from fsnap.snapshots.errors import CaptureFailed, UnreadableFile
 from fsnap.snapshots.reading import data_ranges
 from fsnap.snapshots.records import Place, Record, StagedTree, record_tree
-from fsnap.snapshots.seen import Seen, state_key
+from fsnap.snapshots.seen import Seen
+from fsnap.snapshots.state import key_of, state_key
 from fsnap.snapshots.tables import Kind
 from fsnap.snapshots.trees import TreeSource
 
@@ -86,15 +87,14 @@ class _Stage:
     def take(self, root_fd: int, number: int, record: Record) -> Place:
         """Copy the content of *record* from its ``start`` on."""
         state = record.state
-        assert state is not None
         name = f"{record.path!r} in {self._source.root}"
         try:
             with beneath.opened_file(root_fd, record.path) as fd:
-                if state_key(os.fstat(fd)) != state_key(state):
+                if key_of(fd) != state_key(state):
                     raise UnreadableFile(f"{name} changed while it was read")
-                if record.start == 0 and state.st_size <= min(SPOOL_BYTES, state.st_blocks * 512):
-                    return self._to_spool(fd, state.st_size, name)
-                return self._to_file(fd, number, record.start, state.st_size, name)
+                if record.start == 0 and state.size <= SPOOL_BYTES and not _has_holes(fd):
+                    return self._to_spool(fd, state.size, name)
+                return self._to_file(fd, number, record.start, state.size, name)
         except OSError as error:
             raise UnreadableFile(f"{name} cannot be copied to {self._staging}: {error.strerror}") from error
 
@@ -135,6 +135,12 @@ class _Stage:
             self._clones = False
             return False
         return True
+
+
+def _has_holes(fd: int) -> bool:
+    """Whether the file takes less room than it is long."""
+    state = os.fstat(fd)
+    return state.st_blocks * 512 < state.st_size
 
 
 def _copy(fd: int, copy_fd: int, at: int, length: int) -> int:

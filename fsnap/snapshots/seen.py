@@ -8,7 +8,6 @@ is never taken to be unchanged.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 
 import numpy as np
@@ -18,6 +17,7 @@ from fsnap.snapshots.feeder import Feeder
 from fsnap.snapshots.index import Index, PackRow
 from fsnap.snapshots.known import KnownChunks, Location
 from fsnap.snapshots.sink import ChunkSink
+from fsnap.snapshots.state import Key, State, state_key
 
 RACY_NS = 2_000_000_000
 """Files touched this shortly before are read again: 2 s is the coarsest stamp in use (FAT)."""
@@ -25,19 +25,12 @@ RACY_NS = 2_000_000_000
 Extent = tuple[int, int, int]
 """Offset in the file, length, offset in the stream."""
 
-Key = tuple[int, int, int, int, int]
-
 
 SeenFiles = dict[str, tuple[int, Key]]
 """Path to the entry's number and its state then; a state that can't recur where it tells nothing."""
 
 
-def state_key(state: os.stat_result) -> Key:
-    """What must be equal for a file's content to be taken as unchanged."""
-    return (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
-
-
-def settled_key(state: os.stat_result, *, at_ns: int, is_mapped: bool) -> Key:
+def settled_key(state: State, *, at_ns: int, is_mapped: bool) -> Key:
     """The key to keep of a file that was captured at *at_ns*; one without a ctime equals no other."""
     key = state_key(state)
     return (*key[:4], -1) if is_mapped or key[4] > at_ns - RACY_NS else key
@@ -53,17 +46,17 @@ class Seen:
     def __len__(self) -> int:
         return len(self._files)
 
-    def extents_if_unchanged(self, path: str, state: os.stat_result) -> list[Extent] | None:
+    def extents_if_unchanged(self, path: str, state: State) -> list[Extent] | None:
         """The file's extents in :attr:`index` if *state* says that nothing was written since."""
         number, key = self._files.get(path, (0, None))
         if key != state_key(state):
             return None
         return self.index.entry_extents(self.index.row(number))
 
-    def extents_if_grown(self, path: str, state: os.stat_result) -> tuple[list[Extent], int] | None:
+    def extents_if_grown(self, path: str, state: State) -> tuple[list[Extent], int] | None:
         """For a file that only grows: the extents up to the last boundary, and where that is in the file."""
         number, key = self._files.get(path, (0, None))
-        if key is None or key[:2] != state_key(state)[:2] or key[2] > state.st_size:
+        if key is None or key[:2] != state_key(state)[:2] or key[2] > state.size:
             return None
         extents = self.index.entry_extents(self.index.row(number))
         if not extents:

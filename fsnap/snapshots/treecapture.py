@@ -17,8 +17,9 @@ from fsnap.snapshots.indexfile import IndexBuilder
 from fsnap.snapshots.known import KnownChunks
 from fsnap.snapshots.reading import feed_file
 from fsnap.snapshots.records import Place, Record, StagedTree
-from fsnap.snapshots.seen import Extent, Reuse, SeenFiles, settled_key, state_key
+from fsnap.snapshots.seen import Extent, Reuse, SeenFiles, settled_key
 from fsnap.snapshots.sink import ChunkSink
+from fsnap.snapshots.state import key_of, state_key
 from fsnap.snapshots.tables import NONE, Kind
 from fsnap.snapshots.trees import TreeStats
 
@@ -70,7 +71,7 @@ class TreeCapture:
     def _hash_inputs(self) -> None:
         """Fill in the digests of inputs that the background has not read yet."""
         for record in self._tree.records:
-            if record.kind != Kind.INPUT or record.digest is not None or record.state is None:
+            if record.kind != Kind.INPUT or record.digest is not None:
                 continue
             if self._root_fd is None:
                 continue
@@ -91,14 +92,14 @@ class TreeCapture:
                 continue
             if reuse.can(record.kept, self._known):
                 reuse.want(record.kept)
-                keep.append(number)
+                keep.append((number, record.kept))
             elif self._tree.is_staged:
                 raise CaptureFailed(f"{self._name(record)} was not staged, and its pack is damaged")
             else:
-                record.kept, record.start = [], 0
+                record.kept, record.start = None, 0
         reuse.refer_all(self._sink, self._feeder)
-        for number in keep:
-            self._extents[number] = reuse.moved(self._tree.records[number].kept)
+        for number, kept in keep:
+            self._extents[number] = reuse.moved(kept)
 
     def _is_pages(self, record: Record) -> bool:
         name = record.path.rpartition("/")[2]
@@ -126,7 +127,7 @@ class TreeCapture:
 
     def _feed(self, number: int) -> None:
         record = self._tree.records[number]
-        if record.state is None or not record.read_bytes:
+        if not record.read_bytes:
             return
         before = self._feeder.position
         if record.staged is not None:
@@ -175,7 +176,7 @@ class TreeCapture:
         return f"{record.path!r} in {self._source.root}"
 
     def _check_unchanged(self, record: Record, fd: int) -> None:
-        if record.state is None or state_key(os.fstat(fd)) != state_key(record.state):
+        if key_of(fd) != state_key(record.state):
             raise UnreadableFile(f"{self._name(record)} changed while it was read")
 
     def _add_entries(self) -> SeenFiles:
@@ -184,24 +185,24 @@ class TreeCapture:
         seen: SeenFiles = {}
         for number, record in enumerate(self._tree.records):
             state = record.state
-            if record.kind == Kind.FILE and state is not None:
+            if record.kind == Kind.FILE:
                 mapped = record.path in source.reread
                 key = settled_key(state, at_ns=self._tree.at_ns, is_mapped=mapped)
                 seen[record.path] = (builder.entry_count, key)
-            sized = state is not None and record.kind in (Kind.FILE, Kind.INPUT)
+            sized = record.kind in (Kind.FILE, Kind.INPUT)
             builder.add_entry(
                 path=os.fsencode(record.path),
                 kind=record.kind,
-                mode=stat.S_IMODE(state.st_mode) if state else 0,
-                uid=state.st_uid if state else 0,
-                gid=state.st_gid if state else 0,
+                mode=stat.S_IMODE(state.mode),
+                uid=state.uid,
+                gid=state.gid,
                 link=first + record.link if record.kind == Kind.LINK else NONE,
-                size=state.st_size if state and sized else 0,
-                rdev=state.st_rdev if state and record.kind in (Kind.CHAR, Kind.BLOCK) else 0,
-                mtime_ns=state.st_mtime_ns if state else 0,
-                atime_ns=state.st_atime_ns if state else 0,
+                size=state.size if sized else 0,
+                rdev=state.rdev if record.kind in (Kind.CHAR, Kind.BLOCK) else 0,
+                mtime_ns=state.mtime_ns,
+                atime_ns=state.atime_ns,
                 extents=self._extents.get(number, []),
-                xattrs={os.fsencode(name): value for name, value in record.xattrs.items()},
+                xattrs={os.fsencode(name): value for name, value in (record.xattrs or {}).items()},
                 aux=os.fsencode(record.target) if record.kind == Kind.SYMLINK else record.digest or b"",
             )
         builder.trees.append(
@@ -230,7 +231,7 @@ class TreeCapture:
             read_bytes=self._read_bytes,
             reused_bytes=total - self._read_bytes,
             inputs=counts[Kind.INPUT] + counts[Kind.THERE],
-            input_bytes=sum(r.state.st_size for r in records if r.kind == Kind.INPUT and r.state),
+            input_bytes=sum(record.state.size for record in records if record.kind == Kind.INPUT),
             deleted_inputs=counts[Kind.GONE],
             skipped=self._tree.skipped,
         )

@@ -38,19 +38,22 @@ class TreeWriter:
         self._root_fd = root_fd
         self._where = where
         self._first = index.trees[name].first
-        self._entries = list(index.tree_entries(name))
+        self._name = name
         self.displaced: list[str] = []
         """Where directories with unknown files went that stood where the snapshot has no directory."""
 
     def prepare(self, remove: Iterable[str]) -> None:
         """Remove what must go and make every path, empty."""
-        ours = {path for _, path, _ in self._entries}
-        gone = {path for _, path, row in self._entries if row.kind == Kind.GONE}
         wanted = {path for path in remove if beneath.is_safe_path(os.fsencode(path))}
-        for path in sorted(gone | (wanted - ours), key=lambda path: path.count("/"), reverse=True):
+        for _, path, row in self._entries():
+            if row.kind == Kind.GONE:
+                wanted.add(path)
+            else:
+                wanted.discard(path)
+        for path in sorted(wanted, key=_depth, reverse=True):
             self._remove(path)
         for kinds in ((Kind.DIR,), (Kind.FILE, Kind.SYMLINK, *_NODES), (Kind.LINK,)):
-            for _, path, row in self._entries:
+            for _, path, row in self._entries():
                 if path and row.kind in kinds:
                     with self._at(path) as (fd, name):
                         self._make(fd, name, path, row)
@@ -69,20 +72,24 @@ class TreeWriter:
 
     def path(self, number: int) -> str:
         """The path of the entry with this number."""
-        return self._entries[number - self._first][1]
+        row = self._index.row(number)
+        return os.fsdecode(self._index.text(row.path_at, row.path_len))
+
+    def _entries(self) -> Iterator[tuple[int, str, EntryRow]]:
+        return self._index.tree_entries(self._name)
 
     def finish(self) -> None:
         """Owners, modes, attributes, times."""
-        for _, path, row in self._entries:
+        for _, path, row in self._entries():
             if row.kind in (Kind.FILE, Kind.SYMLINK, *_NODES):
                 with self._at(path) as (fd, name):
                     self._dress(fd, name, row)
-        directories = [(path, row) for _, path, row in self._entries if path and row.kind == Kind.DIR]
-        for path, row in sorted(directories, key=lambda item: item[0].count("/"), reverse=True):
+        directories = [(path, row) for _, path, row in self._entries() if path and row.kind == Kind.DIR]
+        for path, row in sorted(directories, key=lambda item: _depth(item[0]), reverse=True):
             with self._at(path) as (fd, name):
                 self._dress(fd, name, row)
         with self._reported(""):
-            self._dress_root(self._entries[0][2])
+            self._dress_root(self._index.row(self._first))
 
     def _remove(self, path: str) -> None:
         """Unlink *path* if it is there; a directory only if nothing is in it."""
@@ -98,14 +105,20 @@ class TreeWriter:
                     raise
 
     def _make(self, fd: int, name: str, path: str, row: EntryRow) -> None:
+        if row.kind == Kind.DIR and self._is_dir(fd, name):
+            return
+        try:
+            self._create(fd, name, row)
+        except FileExistsError:
+            self._clear(fd, name, path)
+            self._create(fd, name, row)
+
+    def _create(self, fd: int, name: str, row: EntryRow) -> None:
+        """Make a new inode, or a new name of one; nothing that is there is touched."""
         kind = Kind(row.kind)
         if kind == Kind.DIR:
-            if not self._is_dir(fd, name):
-                self._clear(fd, name, path)
-                os.mkdir(name, 0o700, dir_fd=fd)
-            return
-        self._clear(fd, name, path)
-        if kind == Kind.FILE:
+            os.mkdir(name, 0o700, dir_fd=fd)
+        elif kind == Kind.FILE:
             new = os.open(name, _WRITE_FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=fd)
             try:
                 os.ftruncate(new, row.size)
@@ -114,7 +127,7 @@ class TreeWriter:
         elif kind == Kind.SYMLINK:
             os.symlink(self._index.text(row.aux_at, row.aux_len), os.fsencode(name), dir_fd=fd)
         elif kind == Kind.LINK:
-            with self._at(self.path(row.link)) as (there_fd, there):
+            with beneath.opened_parent(self._root_fd, self.path(row.link)) as (there_fd, there):
                 os.link(there, name, src_dir_fd=there_fd, dst_dir_fd=fd, follow_symlinks=False)
         else:
             os.mknod(name, 0o600 | _NODES[kind], row.rdev, dir_fd=fd)
@@ -185,3 +198,7 @@ class TreeWriter:
         except OSError as error:
             what = f"{path!r} cannot be restored: {error.strerror}"
             raise RestoreTargetFailed(f"{self._where}: {what}") from error
+
+
+def _depth(path: str) -> int:
+    return path.count("/")

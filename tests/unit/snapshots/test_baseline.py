@@ -128,6 +128,24 @@ def test_a_link_is_no_input(lab: Lab, source: Path, dest: Path, baseline: Baseli
     assert InputProblem(path="in.fa", problem="missing") in problems
 
 
+def test_links_and_fifos_that_were_there_are_left_as_they_are(lab: Lab, source: Path, dest: Path) -> None:
+    os.symlink("/old/stage/in.bam", source / "in.bam")
+    os.mkfifo(source / "log.pipe")
+    os.symlink("a", source / "moved")
+    baseline = Baseline.scan(source, ())
+    os.unlink(source / "moved")
+    os.symlink("b", source / "moved")
+    lab.capture("s1", tree(source, baseline=baseline))
+    os.symlink("/new/stage/in.bam", dest / "in.bam")
+    snapshot = lab.open("s1")
+    assert snapshot.check_inputs("state-0", dest) == [InputProblem(path="log.pipe", problem="missing")]
+    snapshot.restore_tree("state-0", dest)
+    assert os.readlink(dest / "in.bam") == "/new/stage/in.bam"
+    assert os.readlink(dest / "moved") == "b"
+    assert snapshot.recorded_paths("state-0") == {"moved"}
+    assert snapshot.check_inputs("state-0", source) == []
+
+
 def test_hashing_stops_when_told(source: Path, baseline: Baseline) -> None:
     baseline.hash_all(source, lambda: True)
     assert baseline.unhashed_bytes() == sum(len(data) for data in INPUTS.values())

@@ -19,6 +19,7 @@ from fsnap.snapshots.known import KnownChunks
 from fsnap.snapshots.reading import feed_file
 from fsnap.snapshots.records import Record
 from fsnap.snapshots.sink import ChunkSink
+from fsnap.snapshots.state import NOWHERE
 from fsnap.snapshots.treecapture import TreeCapture
 from fsnap.snapshots.walk import MAX_DEPTH
 from fsnap.stores.base import Buffer
@@ -242,4 +243,4 @@ def test_an_open_fails_with_the_stores_own_error(lab: Lab, source: Path) -> None
 
 
 def test_records_of_special_files_have_nothing_to_read() -> None:
-    assert Record(path="x", kind=treecapture.Kind.FIFO, state=None).read_bytes == 0
+    assert Record(path="x", kind=treecapture.Kind.FIFO, state=NOWHERE).read_bytes == 0
