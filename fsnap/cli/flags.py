@@ -76,6 +76,13 @@ def add_status(verbs: Any) -> None:
     add("--watch", action="store_true", help="show it again every two seconds")
 
 
+def add_hooks(verbs: Any) -> None:
+    """``fsnap hooks``."""
+    hooks = verbs.add_parser("hooks", help="print a working snippet for a scheduler")
+    hooks.add_argument("name", nargs="?", metavar="NAME", help="the snippet (default: list them)")
+    hooks.add_argument("--list", action="store_true", help="the names, with one line each")
+
+
 def setting(arguments: argparse.Namespace, name: str, config: dict[str, Any], default: Any = None) -> Any:
     """The value of flag *name*: from the line, else the environment, else the file, else *default*."""
     value = getattr(arguments, name)

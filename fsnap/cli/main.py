@@ -34,6 +34,7 @@ def build_parser() -> Parser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
     flags.add_run(verbs)
     flags.add_status(verbs)
+    flags.add_hooks(verbs)
     return parser
 
 
@@ -46,6 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from fsnap.cli.run import run
 
             return run(arguments)
+        if arguments.verb == "hooks":
+            from fsnap.cli.hooks import hooks
+
+            return hooks(arguments)
         from fsnap.cli.status import status
 
         return status(arguments)
