@@ -100,9 +100,12 @@ class Service:
     def run(self) -> Outcome:
         """Carry the task as far as this node can; errors that the user must see are raised."""
         settings = self._settings
-        found = shutil.which(settings.command[0], path=os.environ.get("PATH"))
-        if found is None or ("/" in settings.command[0] and not os.path.isfile(found)):
-            raise NoSuchCommand(f"{settings.command[0]}: no such command")
+        program = settings.command[0]
+        # A path that is there but can't be executed is started all the same, for its own reason and 126.
+        if shutil.which(program, path=os.environ.get("PATH")) is None and not (
+            "/" in program and os.path.exists(program)
+        ):
+            raise NoSuchCommand(f"{program}: no such command")
         with self._signals():
             source = open_source(settings.provider, clock=self._clock, env=os.environ)
             raw = open_store(settings.store_url)
