@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import time
@@ -41,34 +40,14 @@ def mounts() -> list[str]:
     return sorted(line.split(" ")[4] for line in lines)
 
 
-def nft_tables() -> set[str]:
-    """The tables of nftables, among them CRIU's network locks; empty where the library is missing."""
-    try:
-        nft = ctypes.CDLL("libnftables.so.1")
-    except OSError:
-        return set()
-    nft.nft_ctx_new.restype = ctypes.c_void_p
-    nft.nft_ctx_get_output_buffer.restype = ctypes.c_char_p
-    context = ctypes.c_void_p(nft.nft_ctx_new(0))
-    try:
-        nft.nft_ctx_buffer_output(context)
-        nft.nft_ctx_buffer_error(context)
-        nft.nft_run_cmd_from_buffer(context, b"list tables")
-        return set((nft.nft_ctx_get_output_buffer(context) or b"").decode().splitlines())
-    finally:
-        nft.nft_ctx_free(context)
-
-
-def assert_clean(root: Path, mounts_before: list[str], tables_before: set[str]) -> None:
-    """No process, mount, network lock or run-time file of *root* is left."""
+def assert_clean(root: Path, mounts_before: list[str]) -> None:
+    """No process, mount or run-time file of *root* is left."""
     end = time.monotonic() + PATIENCE_S
     while (left := processes_of(root)) and time.monotonic() < end:
         time.sleep(0.02)
     assert not left, f"processes are left: {left}"
     ours = [point for point in mounts() if point not in mounts_before and str(root) in point]
     assert not ours, f"mounts are left: {ours}"
-    locks = {table for table in nft_tables() - tables_before if "CRIU" in table}
-    assert not locks, f"network locks are left: {locks}"
     for run_dir in root.glob("home*/run/*"):
         files = {path.name for path in run_dir.iterdir()} - LOCKS
         assert not files, f"{run_dir} still has {files}"

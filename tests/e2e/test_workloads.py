@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import MakeScenario
-from tests.e2e.harness import NEW_NODE, WORKLOADS, assert_same, printed
+from tests.e2e.harness import NEW_NODE, WORKLOADS, Attempt, assert_same, printed
 
 pytestmark = pytest.mark.criu
 
@@ -29,3 +29,41 @@ def test_big_heap_below_var_tmp(scenario: MakeScenario, var_tmp: Path) -> None:
     task.env["BLOCKS"] = "20"
     expected = task.baseline()
     assert_same(task.run_through(printed("step 6 "), printed("step 18 ")), expected)
+
+
+def test_threads_shared_mapping_and_an_unlinked_file(
+    scenario: MakeScenario, c_program: Callable[[str], Path]
+) -> None:
+    task = scenario([c_program("threads")])
+    expected = task.baseline()
+    assert_same(task.run_through(printed("step 6 "), printed("step 22 ")), expected)
+
+
+def test_pipeline_with_spilling_sort(scenario: MakeScenario) -> None:
+    task = scenario(["sh", WORKLOADS / "pipeline.sh"])
+    expected = task.baseline()
+
+    def reached(line: str) -> Callable[[Attempt], None]:
+        return lambda attempt: attempt.wait_file(task.state / "progress.txt", f"{line}\n")
+
+    assert_same(task.run_through(reached("portion 6"), reached("portion 20")), expected)
+
+
+def test_script_with_reopened_streams_fifo_and_coprocess(scenario: MakeScenario) -> None:
+    task = scenario([WORKLOADS / "script.sh"])
+    expected = task.baseline()
+    assert_same(task.run_through(printed("step 6\n"), printed("step 20\n")), expected)
+
+
+def test_process_pool_with_shared_memory(scenario: MakeScenario) -> None:
+    task = scenario([PYTHON, WORKLOADS / "pool.py"])
+    expected = task.baseline()
+    assert_same(task.run_through(printed("step 4 "), printed("step 14 ")), expected)
+
+
+@pytest.mark.parametrize("node", [(), NEW_NODE], ids=["here", "own-namespaces"])
+def test_java(scenario: MakeScenario, java_classes: Path, node: tuple[str, ...]) -> None:
+    task = scenario(["java", "-Xmx256m", "-cp", java_classes, "Grow"])
+    expected = task.baseline()
+    task.node = node
+    assert_same(task.run_through(printed("step 6 "), printed("step 20 ")), expected)

@@ -1,0 +1,55 @@
+"""Joined output is byte for byte the task's, however much of it is under way at a freeze."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import MakeScenario
+from tests.e2e.harness import Attempt, assert_same
+
+pytestmark = pytest.mark.criu
+
+
+def seen(n_bytes: int) -> Callable[[Attempt], None]:
+    """The moment at which the attempt had printed that much."""
+    return lambda attempt: attempt.wait(f"{n_bytes} bytes", lambda: len(attempt.stdout.data) >= n_bytes)
+
+
+def test_a_writer_in_bursts(scenario: MakeScenario, c_program: Callable[[str], Path]) -> None:
+    task = scenario([c_program("lines"), "1200000", "40"])
+    expected = task.baseline()
+    assert_same(task.run_through(seen(10_000_000), seen(20_000_000)), expected)
+
+
+@pytest.mark.slow
+def test_a_writer_at_full_speed(scenario: MakeScenario, c_program: Callable[[str], Path]) -> None:
+    task = scenario([c_program("lines"), "10000000", "0"])
+    expected = task.baseline()
+    assert_same(task.run_through(seen(1), seen(1)), expected)
+
+
+def test_a_slow_reader(scenario: MakeScenario, c_program: Callable[[str], Path]) -> None:
+    """What the reader had not taken at the freeze travels, and is the next attempt's to print."""
+    task = scenario([c_program("lines"), "300000", "20"])
+    expected = task.baseline()
+    for _ in range(2):
+        attempt = task.start(stdout_bytes_per_s=2e6)
+        seen(1_000_000)(attempt)
+        task.give_notice()
+        attempt.wait_stderr("checkpointed")
+        attempt.finish(177)
+        task.assert_clean()
+    task.finish()
+    assert_same(task.result(), expected)
+
+
+def test_a_reader_that_has_gone(scenario: MakeScenario, c_program: Callable[[str], Path]) -> None:
+    """The task does not die of it: it ends by itself."""
+    task = scenario([c_program("lines"), "100000", "5"])
+    task.baseline()
+    attempt = task.start(head_bytes=100_000)
+    attempt.finish(0)
+    task.assert_clean()
