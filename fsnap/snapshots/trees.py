@@ -21,7 +21,10 @@ class TreeSource:
     root: Path
     """Where it is now; may be ``/proc/PID/root/…`` or ``/proc/self/fd/N``."""
     exclude: tuple[str, ...] = ()
-    """Globs (fnmatch) on the relative path; one without ``/`` matches any last name. Prunes directories."""
+    """Globs (fnmatch) on the relative path; one without ``/`` matches any last name. Prunes directories.
+
+    A leading ``/`` anchors a single name at the root: ``/out.log`` leaves ``sub/out.log`` in.
+    """
     baseline: Baseline | None = None
     """What was there before the task started: inputs, recorded but not stored."""
     include_inputs: bool = False

@@ -41,9 +41,15 @@ class Skipped:
 
 
 def excluded(path: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a pattern names *path*; one without ``/`` names any component's last name."""
+    """Whether a pattern names *path*.
+
+    One without ``/`` names the last component wherever it is, one that begins with ``/`` a path from the
+    root on, any other the whole relative path.
+    """
     name = path.rpartition("/")[2]
-    return any(fnmatchcase(path if "/" in pattern else name, pattern) for pattern in patterns)
+    return any(
+        fnmatchcase(path if "/" in pattern else name, pattern.removeprefix("/")) for pattern in patterns
+    )
 
 
 def walk(

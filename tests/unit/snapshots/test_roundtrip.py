@@ -211,9 +211,17 @@ def test_several_trees_and_streams(lab: Lab, tmp_path: Path, source: Path, dest:
 def test_what_is_excluded_is_not_there(lab: Lab, source: Path, dest: Path) -> None:
     fill(
         source,
-        {"keep": b"1", "a.tmp": b"2", "d/b.tmp": b"3", "cache/x": b"4", "d/cache/y": b"5", "d/z": b"6"},
+        {
+            "keep": b"1",
+            "a.tmp": b"2",
+            "d/b.tmp": b"3",
+            "cache/x": b"4",
+            "d/cache/y": b"5",
+            "z": b"6",
+            "d/z": b"7",
+        },
     )
-    lab.capture("s1", tree(source, exclude=("*.tmp", "d/cache")))
+    lab.capture("s1", tree(source, exclude=("*.tmp", "d/cache", "/z")))
     lab.open("s1").restore_tree("state-0", dest)
     assert contents(dest).keys() == {"keep", "cache/x", "d/z"}
 
