@@ -18,8 +18,8 @@ from fsnap.errors import CorruptData, NewerSchema
 
 Plain = dict[str, Any]
 
-NESTED = ("event", "facts", "effects", "config", "folded")
-"""Fields that are JSON text in their column."""
+NESTED = ("event", "facts", "effects", "config", "folded", "note")
+"""Fields that are JSON text in their column; a note may quote names that are no Unicode text."""
 
 COLUMNS: dict[str, type] = {
     "task": str,

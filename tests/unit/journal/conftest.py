@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fsnap.journal.local import Journal
 from fsnap.stores.base import Store
 from fsnap.stores.file import FileStore
 from fsnap.stores.memory import MemoryStore
@@ -35,3 +36,15 @@ def node(tmp_path: Path) -> Iterator[NodeMaker]:
     yield make
     for each in made:
         each.journal.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "home" / "journal.db"
+
+
+@pytest.fixture
+def journal(path: Path) -> Iterator[Journal]:
+    with_file = Journal.open(path)
+    yield with_file
+    with_file.close()

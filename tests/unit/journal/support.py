@@ -12,8 +12,9 @@ from fsnap.core.events import Tick
 from fsnap.core.model import Facts, State
 from fsnap.core.records import Record, seal
 from fsnap.errors import StoreUnavailable
+from fsnap.ids import task_key
 from fsnap.journal.local import Head, Journal
-from fsnap.journal.mirror import Mirror
+from fsnap.journal.mirror import Mirror, journal_object
 from fsnap.stores.base import Buffer, ObjectInfo, Store
 from fsnap.stores.memory import MemoryStore
 
@@ -139,3 +140,27 @@ class FaultyStore:
 
 
 NodeMaker = Callable[..., Node]
+
+
+def keys(store: Store, task: str = TASK) -> list[str]:
+    return [row.key for row in store.list(f"tasks/{task_key(task)}/journal/")]
+
+
+def damage(store: Store, first_seq: int, change: Callable[[bytes], bytes], task: str = TASK) -> str:
+    key = journal_object(task, first_seq)
+    store.put(key, change(store.get(key)))
+    return key
+
+
+def flip(data: bytes) -> bytes:
+    """One byte of a record's text."""
+    return data.replace(b'"node":"node-a"', b'"node":"node-A"', 1)
+
+
+def halve(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def fill(journal: Journal, count: int, task: str = TASK) -> None:
+    for _ in range(count):
+        journal.append(note(journal.head(task), task=task))
