@@ -14,6 +14,10 @@ from fsnap.snapshots.seen import Seen
 from fsnap.snapshots.trees import TreeSource
 
 
+WRAPPER_FILES = ("/.command.*", "/.exitcode")
+"""What Nextflow keeps beside a task in its work directory: its own on each node, not the task's."""
+
+
 class Trees:
     """What to capture: state dirs, the uppers of the overlays, shared memory."""
 
@@ -37,7 +41,8 @@ class Trees:
         """The user's globs, and this process's own output files where they lie in *state_dir*."""
         own = [*own_stream_paths(), *(str(p) for p in self._own_files() if p is not None)]
         inside = [str(Path(path).relative_to(state_dir)) for path in own if within(path, str(state_dir))]
-        return (*self._settings.exclude, *(_literal(path) for path in inside))
+        wrapper = WRAPPER_FILES if (state_dir / ".command.run").exists() else ()
+        return (*self._settings.exclude, *wrapper, *(_literal(path) for path in inside))
 
     def _own_files(self) -> tuple[Path | None, ...]:
         return (self._settings.stdout, self._settings.stderr, self._settings.result_file)
@@ -113,5 +118,5 @@ class Trees:
 
 
 def _literal(path: str) -> str:
-    """*path* as a glob that matches only itself."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in path)
+    """*path*, relative to the tree, as a glob that matches only itself."""
+    return "/" + "".join(f"[{c}]" if c in "*?[" else c for c in path)
