@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from fsnap.charts import task_chart
 from fsnap.core.effects import Start
-from fsnap.core.events import ClaimAsked, Event, Notice, RestoreFailed, RestoreReady, SnapshotSaved
+from fsnap.core.events import ClaimAsked, Event, Notice, RestoreFailed, SnapshotSaved
 from fsnap.core.fold import fold
 from fsnap.core.model import Attempt, Basis, Config, Facts, Holder, Pending, SnapshotRef, State, TaskState
 from fsnap.core.planner import Decision, decide, snapshot_id
@@ -141,13 +141,6 @@ def saved(life: Life, kind: str = "periodic", run_ms: int = 60_000) -> str:
     name = f"{life.state.epoch:06d}-{life.state.seq:010d}"
     life.happens(SnapshotSaved(ref=ref(name, kind, run_ms=run_ms)))
     return name
-
-
-def restored(life: Life) -> Life:
-    chosen = life.state.restoring_from
-    assert chosen is not None
-    life.happens(RestoreReady(snapshot_id=chosen, holder=OTHER))
-    return life
 
 
 def failed(life: Life, *, corrupt: bool = False) -> RestoreFailed:
