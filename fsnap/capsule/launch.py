@@ -84,8 +84,11 @@ class Mounts:
         """Overlays, then everything that they hide, bound back at its own path."""
         keep = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in self.spec["keep"]}
         shm = os.open(os.path.join(self.scratch, "shm"), os.O_PATH | os.O_CLOEXEC)
-        for overlay in self.spec["overlays"]:
-            os.chdir(os.path.join(self.scratch, overlay["name"]))
+        # Opened before the first mount, which may hide them all.
+        folders = [os.open(os.path.join(self.scratch, o["name"]), os.O_PATH) for o in self.spec["overlays"]]
+        for overlay, folder in zip(self.spec["overlays"], folders, strict=True):
+            os.fchdir(folder)
+            os.close(folder)
             lower = _escaped(overlay["target"])
             options = f"lowerdir={lower},upperdir=upper,workdir=work,redirect_dir=off,metacopy=off"
             mount("fsnap", overlay["target"], "overlay", 0, options)
