@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,7 +114,8 @@ class Attempt:
 
     def told(self) -> str:
         """The end of what it printed, for messages."""
-        return f"stdout …{bytes(self.stdout.data[-500:])!r}, stderr …{bytes(self.stderr.data[-3000:]).decode()}"
+        stdout, stderr = bytes(self.stdout.data[-500:]), bytes(self.stderr.data[-3000:])
+        return f"stdout …{stdout!r}, stderr …{stderr.decode(errors='replace')}"
 
     def finish(self, expected: int | None = None) -> int:
         """Wait for its end; the exit code."""
@@ -271,6 +273,7 @@ class Scenario:
         """The machine is gone without a word: everything of it is killed at once."""
         leftovers.kill_processes_of(self.root)
         attempt.finish()
+        shutil.rmtree(self.env["FSNAP_HOME"])
 
     def assert_clean(self) -> None:
         """Nothing of the attempts is left on this machine."""
