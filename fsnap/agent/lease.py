@@ -16,7 +16,7 @@ from fsnap.capsule.control import Control
 from fsnap.clock import Clock, rfc3339
 from fsnap.core.budget import plan_evacuation
 from fsnap.core.model import Facts, TaskState
-from fsnap.errors import CapsuleError, Fenced, StoreError
+from fsnap.errors import CapsuleError, Fenced, FsnapError
 from fsnap.journal.heartbeat import Beat, Heartbeat
 from fsnap.stores.base import Store
 
@@ -121,8 +121,8 @@ class Lease:
             except Fenced as fenced:
                 self._on_fenced(fenced)
                 return
-            except StoreError as problem:
-                wait_s = min(RETRY_S, self.beat_s)
-                logger.warning("the lease was not renewed: {}", problem)
             except CapsuleError:
                 continue
+            except FsnapError as problem:
+                wait_s = min(RETRY_S, self.beat_s)
+                logger.warning("the lease was not renewed: {}", problem)

@@ -23,7 +23,7 @@ from fsnap.core.planner import Decision, decide
 from fsnap.core.records import Record, seal
 from fsnap.core.status import BEAT_META
 from fsnap.core.values import to_plain
-from fsnap.errors import Fenced, StoreError
+from fsnap.errors import Fenced, FsnapError, StoreError
 from fsnap.journal import heads
 from fsnap.journal.errors import JournalError
 from fsnap.journal.heartbeat import Beat
@@ -182,7 +182,7 @@ class BackgroundMirror:
             except Fenced as fenced:
                 self._on_fenced(fenced)
                 return
-            except StoreError:
+            except FsnapError:
                 timeout = self._retry_s
             if stopped:
                 return

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from loguru import logger
@@ -19,7 +19,7 @@ from fsnap.agent.effects import Executor
 from fsnap.agent.ledger import BackgroundMirror, Ledger
 from fsnap.agent.runtime import FactBook
 from fsnap.core.effects import Durability, Exit, durability
-from fsnap.core.events import CapsuleLost, DumpFailed, Event, Notice, NoticeCancelled, SnapshotSaved, Tick
+from fsnap.core.events import CapsuleLost, DumpFailed, Event, Notice, SnapshotSaved, Tick
 from fsnap.core.model import TaskState
 from fsnap.core.planner import Decision
 from fsnap.errors import AgentCrash, CapsuleError, Fenced, FsnapError, StoreError
@@ -126,10 +126,14 @@ class TaskLoop:
         """Decide on *event*, record the decision, do what it says."""
         self._note(event, seen_mono_s)
         facts = self._book.facts()
+        if isinstance(event, Notice):
+            facts = replace(facts, notice_age_ms=max(0, facts.mono_ms - int(seen_mono_s * 1000)))
         decision = self._ledger.decide(event, facts)
         if decision.trigger is None:
             return
         record = self._ledger.commit(event, facts, decision)
+        pending = self._ledger.state.pending
+        self._book.deadline_s = None if pending is None else pending.deadline_mono_ms / 1000
         _log(decision, event)
         self._make_durable(decision)
         try:
@@ -142,22 +146,13 @@ class TaskLoop:
     def _note(self, event: Event, seen_mono_s: float) -> None:
         """What the fact book learns from the event itself."""
         if isinstance(event, Notice) and event.notice_id not in self.state.notices:
-            if event.action != "rebalance":
-                deadline = seen_mono_s + event.window_ms / 1000
-                self._book.deadline_s = min(deadline, self._book.deadline_s or deadline)
-                self._book.failed_dumps = 0
-        elif isinstance(event, NoticeCancelled):
-            pending = self.state.pending
-            if pending is not None and pending.notice_id == event.notice_id:
-                self._book.deadline_s = None
+            self._book.failed_dumps = 0
         elif isinstance(event, DumpFailed):
             self._book.failed_dumps += 1
 
     def _after(self, event: Event, decision: Decision) -> None:
         if isinstance(event, SnapshotSaved):
             self._executor.learn(event.ref)
-        if decision.trigger == "unhold":
-            self._book.deadline_s = None
 
     def _make_durable(self, decision: Decision) -> None:
         if durability(decision.effects) is Durability.LOCAL:

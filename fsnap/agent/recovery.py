@@ -72,7 +72,7 @@ def _go_on(parts: Parts, loop: TaskLoop, control: Control, seen: dict[str, Any])
         )
         return
     if not seen["root_pid"] and seen["exit_code"] is None:
-        parts.executor.carry_out(Start(), state)
+        parts.executor.carry_out(Start(hold_ms=state.hold_ms), state)
         return
     run.abandon()
     parts.executor.resume_watching(state, control)

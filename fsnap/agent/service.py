@@ -37,6 +37,7 @@ from fsnap.errors import (
     UsageError,
 )
 from fsnap.ids import command_digest
+from fsnap.journal.errors import StoreBehind
 from fsnap.journal.local import Journal, set_aside
 from fsnap.journal.mirror import Mirror
 from fsnap.notices.base import NoticeSource
@@ -136,7 +137,13 @@ class Service:
             clock=self._clock,
             head_store=store.with_patience(HEAD_PATIENCE),
         )
-        state = ledger.pull()
+        try:
+            state = ledger.pull()
+        except StoreBehind:
+            if not settings.fresh:
+                raise
+            journal.forget(settings.task, "the store lacks it, and --fresh was said")
+            state = ledger.pull()
         self._check_identity(state)
         become_subreaper()
         parts = Parts(settings, run_dir, store, ledger, node, self._clock)
@@ -201,7 +208,7 @@ class Service:
             return reclaimed
         facts = parts.book.facts()
         if settings.fresh or ledger.state.state is State.FAILED:
-            if ledger.state.seq:
+            if ledger.state.state is not State.NEW:
                 renewal = RenewAsked(reason="fresh" if settings.fresh else "it had failed")
                 ledger.commit(renewal, facts, ledger.decide(renewal, facts))
             basis = parts.claimant.verdict(ledger.state).basis

@@ -13,7 +13,6 @@ from fsnap.snapshots.baseline import Baseline
 from fsnap.snapshots.seen import Seen
 from fsnap.snapshots.trees import TreeSource
 
-
 WRAPPER_FILES = ("/.command.*", "/.exitcode")
 """What Nextflow keeps beside a task in its work directory: its own on each node, not the task's."""
 

@@ -50,6 +50,13 @@ class Chart:
 
 def validate(document: Any, *, guards: Collection[str], version: str) -> Chart:
     """The chart in *document* (parsed YAML); :class:`BadChart` says what is wrong with it."""
+    try:
+        return _validated(document, guards, version)
+    except (KeyError, TypeError, AttributeError, ValueError) as problem:
+        raise BadChart(f"a chart is malformed: {type(problem).__name__}: {problem}") from problem
+
+
+def _validated(document: Any, guards: Collection[str], version: str) -> Chart:
     if not isinstance(document, dict) or document.get("schema") != 1:
         raise BadChart("a chart must be a mapping with 'schema: 1'")
     name = str(document.get("name"))
@@ -102,6 +109,8 @@ def _check_names(chart: Chart, guards: set[str]) -> None:
 
 
 def _check_shape(chart: Chart, renewal: str | None) -> None:
+    if len(set(chart.states)) != len(chart.states):
+        raise BadChart(f"chart {chart.name}: a state is listed twice")
     for arrow in chart.arrows:
         if arrow.source in chart.terminal and arrow.trigger != renewal:
             raise BadChart(f"chart {chart.name}: {arrow.trigger} leaves the terminal state {arrow.source!r}")
@@ -147,6 +156,8 @@ def _machine(chart: Chart) -> Any:
 def _fire(chart: Chart, source: str, trigger: str, guard: Callable[[str], bool]) -> str:
     from transitions import MachineError
 
+    if all(arrow.trigger != trigger for arrow in chart.arrows):
+        raise IllegalTransition(f"chart {chart.name}: no {trigger} from {source}")
     model = type("Model", (), {})()
     for name in {g for a in chart.arrows for g in a.conditions + a.unless}:
         setattr(model, name, functools.partial(guard, name))
@@ -154,7 +165,7 @@ def _fire(chart: Chart, source: str, trigger: str, guard: Callable[[str], bool])
     machine.add_model(model, initial=source)
     try:
         moved = model.trigger(trigger)
-    except (MachineError, AttributeError) as refusal:
+    except MachineError as refusal:
         raise IllegalTransition(f"chart {chart.name}: no {trigger} from {source}") from refusal
     finally:
         machine.remove_model(model)

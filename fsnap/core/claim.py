@@ -44,6 +44,8 @@ def judge(state: TaskState, sight: Sight) -> Verdict:
     if _later(state.attempt, sight.attempt):
         return Verdict(basis=Basis.LATER_ATTEMPT, reason="the scheduler started a later attempt")
     lease_ms = state.config.lease_ms
+    if _later(sight.attempt, state.attempt):
+        return Verdict(basis=None, reason=f"live in epoch {state.epoch} in a later attempt, on {_who(state)}")
     if lease_ms and sight.heartbeat_still_ms >= lease_ms:
         return Verdict(basis=Basis.LEASE_EXPIRED, reason=f"no heartbeat for {lease_ms} ms")
     wait_ms = lease_ms - sight.heartbeat_still_ms if lease_ms else None

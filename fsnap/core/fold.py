@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from fsnap.core.effects import Exit
+from fsnap.core.effects import Exit, Restore, Start
 from fsnap.core.events import (
     CancelAsked,
     ClaimAsked,
@@ -45,11 +45,11 @@ def fold(state: TaskState, record: Record) -> TaskState:
     handler = _HANDLERS.get(type(record.event))
     folded = handler(base, record) if handler else base
     if record.trigger == "unhold":
-        folded = replace(folded, pending=None, restored=True)
+        folded = replace(folded, standing=(), restored=True)
     if record.trigger == "give_up":
         folded = replace(folded, held=False, outcome=_outcome(record))
     if record.dest in TERMINAL:
-        folded = replace(folded, held=False, pending=None, finishing=False, outcome=_outcome(record))
+        folded = replace(folded, held=False, standing=(), finishing=False, outcome=_outcome(record))
     return folded
 
 
@@ -79,7 +79,8 @@ def _claim(state: TaskState, record: Record) -> TaskState:
         restoring_from=state.usable[0].id if record.dest is State.RESTORING else None,
         restored=False,
         finishing=False,
-        pending=None,
+        standing=(),
+        hold_ms=max((e.hold_ms for e in record.effects if isinstance(e, Restore | Start)), default=0),
         cancelled=False,
         exit_code=None,
         outcome=None,
@@ -106,24 +107,23 @@ def _notice(state: TaskState, record: Record) -> TaskState:
     event = record.event
     assert isinstance(event, Notice)
     notices = (*state.notices, event.notice_id)[-NOTICES_KEPT:]
-    if event.action == "rebalance" or state.pending is not None:
+    if event.action == "rebalance":
         return replace(state, notices=notices)
     pending = Pending(
         notice_id=event.notice_id,
         provider=event.provider,
         window_ms=event.window_ms,
         seen_at=record.at,
+        deadline_mono_ms=record.facts.mono_ms - record.facts.notice_age_ms + event.window_ms,
         deadline_at=event.deadline_at or "",
     )
-    return replace(state, notices=notices, pending=pending)
+    return replace(state, notices=notices, standing=(*state.standing, pending))
 
 
 def _notice_cancelled(state: TaskState, record: Record) -> TaskState:
     event = record.event
     assert isinstance(event, NoticeCancelled)
-    if state.pending is not None and state.pending.notice_id == event.notice_id:
-        return replace(state, pending=None)
-    return state
+    return replace(state, standing=tuple(n for n in state.standing if n.notice_id != event.notice_id))
 
 
 def _saved(state: TaskState, record: Record) -> TaskState:

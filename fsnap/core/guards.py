@@ -20,7 +20,7 @@ def has_usable_snapshot(state: TaskState, event: Event) -> bool:
     return bool(state.usable)
 
 
-def may_renew(state: TaskState, event: Event) -> bool:
+def renewal_is_due(state: TaskState, event: Event) -> bool:
     """Asked for, and never for a task that succeeded unless the user said so."""
     if not isinstance(event, RenewAsked):
         return False
@@ -49,7 +49,7 @@ def came_from_snapshot(state: TaskState, event: Event) -> bool:
 
 TASK_GUARDS: dict[str, Guard] = {
     guard.__name__: guard
-    for guard in (has_usable_snapshot, may_renew, is_verified, is_final, is_held, came_from_snapshot)
+    for guard in (has_usable_snapshot, renewal_is_due, is_verified, is_final, is_held, came_from_snapshot)
 }
 
 NODE_GUARDS = frozenset({"has_pending_notice", "has_unsaved_task"})

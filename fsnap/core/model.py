@@ -101,6 +101,8 @@ class Pending:
     provider: str
     window_ms: int
     seen_at: str
+    deadline_mono_ms: int
+    """On the monotonic clock of the node that saw it."""
     deadline_at: str
 
 
@@ -127,6 +129,8 @@ class Facts:
     at: str = ""
     left_ms: int | None = None
     """Until the pending notice's deadline; ``None`` without one."""
+    notice_age_ms: int = 0
+    """Since the notice that is decided on was seen."""
     run_ms: int = 0
     """Run time of the task so far, over all attempts that count."""
     since_snapshot_ms: int = 0
@@ -174,7 +178,8 @@ class TaskState:
     """This attempt's tree came from a snapshot, or goes on after one: its live state is ``resumed``."""
     finishing: bool = False
     """The root has exited; its files are being saved."""
-    pending: Pending | None = None
+    standing: tuple[Pending, ...] = ()
+    """Notices that were not taken back."""
     notices: tuple[str, ...] = ()
     """Ids of the notices seen, newest last, bounded."""
     cancelled: bool = False
@@ -182,10 +187,17 @@ class TaskState:
     outcome: str | None = None
     reclaims_survived: int = 0
     work_saved_ms: int = 0
+    hold_ms: int = 0
+    """Nothing of the present claim is released before this much time after it."""
     run_base_ms: int = 0
     """Run time that this attempt started from."""
     note: str = ""
     """The last reason given for a decision that a user should read."""
+
+    @property
+    def pending(self) -> Pending | None:
+        """The standing notice with the earliest deadline."""
+        return min(self.standing, key=lambda notice: notice.deadline_mono_ms, default=None)
 
     @property
     def usable(self) -> tuple[SnapshotRef, ...]:

@@ -44,7 +44,7 @@ from fsnap.core.events import (
 )
 from fsnap.core.fold import RESTORE_TRIES
 from fsnap.core.guards import TASK_GUARDS
-from fsnap.core.model import Basis, Facts, State, TaskState
+from fsnap.core.model import TERMINAL, Basis, Facts, State, TaskState
 from fsnap.errors import EXIT_CHECKPOINTED, EXIT_RECLAIMED_UNSAVED, EXIT_RESTORE_FAILED
 
 HOLD_GRACE_MS = 30_000
@@ -114,12 +114,14 @@ def _claim_asked(state: TaskState, event: Event, facts: Facts) -> Decision:
 
 def _renew_asked(state: TaskState, event: Event, facts: Facts) -> Decision:
     assert isinstance(event, RenewAsked)
+    if state.state is State.NEW:
+        return _nothing(state)
     return _do(state, "renew", note=f"begins anew ({event.reason})")
 
 
 def _notice(state: TaskState, event: Event, facts: Facts) -> Decision:
     assert isinstance(event, Notice)
-    if event.notice_id in state.notices:
+    if event.notice_id in state.notices or state.state in TERMINAL:
         return _nothing(state)
     if event.action == "rebalance":
         if _live(state) and not facts.unsupported:
@@ -140,7 +142,7 @@ def _notice(state: TaskState, event: Event, facts: Facts) -> Decision:
         )
     if state.pending is not None or state.finishing or state.state in (State.DUMPING, State.UPLOADED):
         return _do(state, "note", note="one more notice")
-    return _evacuate(state, facts, event.window_ms, first=True)
+    return _evacuate(state, facts, event.window_ms - facts.notice_age_ms, first=True)
 
 
 def _evacuate(state: TaskState, facts: Facts, left_ms: int, *, first: bool) -> Decision:
@@ -163,8 +165,11 @@ def _evacuate(state: TaskState, facts: Facts, left_ms: int, *, first: bool) -> D
 
 def _notice_cancelled(state: TaskState, event: Event, facts: Facts) -> Decision:
     assert isinstance(event, NoticeCancelled)
-    if state.pending is None or state.pending.notice_id != event.notice_id:
+    left = [notice for notice in state.standing if notice.notice_id != event.notice_id]
+    if len(left) == len(state.standing):
         return _nothing(state)
+    if left:
+        return _do(state, "note", note="the notice was taken back; another one stands")
     if state.state is State.DUMPING:
         return _do(state, "rollback", Rollback(), note="the notice was taken back")
     if state.state is State.UPLOADED and state.config.after_commit == "hold":
@@ -217,6 +222,8 @@ def _checkpoint_asked(state: TaskState, event: Event, facts: Facts) -> Decision:
 
 def _snapshot_saved(state: TaskState, event: Event, facts: Facts) -> Decision:
     assert isinstance(event, SnapshotSaved)
+    if state.finishing != (event.ref.kind == "files"):
+        return _nothing(state)
     if state.finishing:
         return _ended(state, state.exit_code or 0)
     if state.state is State.PREDUMPING:
@@ -255,12 +262,17 @@ def _restore_failed(state: TaskState, event: Event, facts: Facts) -> Decision:
         return _do(
             state,
             "retry_restore",
-            Restore(snapshot_id=left[0].id, hold_ms=0),
+            Restore(snapshot_id=left[0].id, hold_ms=state.hold_ms),
             note=f"{why}; tries {left[0].id}",
         )
     intact = [ref for ref in state.snapshots if ref.kind != "files" and not _corrupt(state, ref.id, event)]
     if state.config.on_restore_failure == "restart" or not intact:
-        return _do(state, "restart", Start(), note=f"{why}; no snapshot is left: STARTS FROM NOTHING")
+        return _do(
+            state,
+            "restart",
+            Start(hold_ms=state.hold_ms),
+            note=f"{why}; no snapshot is left: STARTS FROM NOTHING",
+        )
     return _do(
         state,
         "give_up",
@@ -279,7 +291,7 @@ def _corrupt(state: TaskState, ref_id: str, event: RestoreFailed) -> bool:
 
 def _capsule_lost(state: TaskState, event: Event, facts: Facts) -> Decision:
     assert isinstance(event, CapsuleLost)
-    if state.state in (State.UPLOADED, State.COMPLETED, State.FAILED, State.NEW):
+    if state.finishing or not state.held or state.state in (State.UPLOADED, State.NEW, *TERMINAL):
         return _nothing(state)
     return _reclaimed_unsaved(state, why=event.message)
 

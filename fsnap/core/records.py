@@ -48,8 +48,8 @@ class Record:
 
 
 def canonical(data: object) -> bytes:
-    """*data* as the one JSON text that digests are taken of."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    """*data* as the one JSON text that digests are taken of; ASCII, so that any file name fits in."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
 
 
 def record_to_plain(record: Record) -> dict[str, Any]:

@@ -124,6 +124,6 @@ def tagged(value: object) -> Plain:
 
 def untagged(kinds: dict[str, type[T]], data: Plain) -> T:
     """The value that ``tagged`` made, of one of *kinds*; ``ValueError`` if it is none."""
-    if not isinstance(data, dict) or data.get("kind") not in kinds:
+    if not isinstance(data, dict) or not isinstance(data.get("kind"), str) or data["kind"] not in kinds:
         raise ValueError(f"unknown kind in {str(data)[:80]}")
     return from_plain(kinds[data["kind"]], {k: v for k, v in data.items() if k != "kind"})

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fsnap.errors import EXIT_USAGE, CorruptData, FsnapError, StoreError
+from fsnap.errors import EXIT_STORE, EXIT_USAGE, CorruptData, FsnapError, StoreError
 
 LOCAL_HINT = "Move it aside (with its -wal and -shm): it is rebuilt from the store at the next run."
 
@@ -50,9 +50,8 @@ class StoreBehind(CorruptData):
     """The store lacks journal objects that this node saw: it was emptied, rolled back, or is another one."""
 
     code = "store-behind"
-    hint = (
-        "Name the store that the task began with; if its journal was deleted on purpose, use another --task."
-    )
+    exit_code = EXIT_STORE
+    hint = "Name the store that the task began with; if its journal was deleted on purpose, say --fresh."
 
 
 @contextmanager

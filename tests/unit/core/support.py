@@ -37,7 +37,14 @@ def ref(name: str = "000001-0000000003", kind: str = "periodic", *, run_ms: int 
 
 
 def pending(notice_id: str = "n1") -> Pending:
-    return Pending(notice_id=notice_id, provider="aws", window_ms=120_000, seen_at=AT, deadline_at="")
+    return Pending(
+        notice_id=notice_id,
+        provider="aws",
+        window_ms=120_000,
+        seen_at=AT,
+        deadline_mono_ms=121_000,
+        deadline_at="",
+    )
 
 
 def held(state: State, *snapshots: SnapshotRef, config: Config | None = None) -> TaskState:

@@ -108,7 +108,6 @@ def test_a_bad_chart_is_refused_when_it_is_loaded(document: Any, said: str) -> N
         load(document)
 
 
-@pytest.mark.xfail(reason="a malformed chart ends in a KeyError or a TypeError")
 @pytest.mark.parametrize(
     "document",
     [

@@ -177,7 +177,6 @@ def test_a_claim_that_proves_nothing_waits_for_the_earlier_holders_lease(
     assert choose(life.state, asked).effects == (Restore(snapshot_id=name, hold_ms=hold_ms),)
 
 
-@pytest.mark.xfail(reason="the next try does not wait for the lease")
 @pytest.mark.parametrize("snapshots", [1, 2])
 def test_a_restore_that_fails_early_does_not_shorten_the_wait(snapshots: int) -> None:
     life = started(Config(lease_ms=60_000, on_restore_failure="restart"))

@@ -93,7 +93,6 @@ def test_a_snapshot_that_the_journal_does_not_know_is_not_restored() -> None:
     assert life.state.reclaims_survived == before.reclaims_survived
 
 
-@pytest.mark.xfail(reason="a tree that was given up is released")
 def test_what_was_given_up_is_not_released() -> None:
     life = evacuated()
     life.happens(claim(Basis.UPLOADED), Facts(started=False))
@@ -128,7 +127,6 @@ def test_a_notice_while_the_files_are_saved_does_not_stop_that() -> None:
     assert life.state.state is State.COMPLETED
 
 
-@pytest.mark.xfail(reason="the recorded end is given up with the capsule")
 def test_a_capsule_that_ends_after_its_task_takes_nothing_back() -> None:
     life = started()
     life.happens(TaskExited(exit_code=0))
@@ -138,7 +136,6 @@ def test_a_capsule_that_ends_after_its_task_takes_nothing_back() -> None:
     assert (life.state.state, life.state.exit_code) == (State.COMPLETED, 0)
 
 
-@pytest.mark.xfail(reason="any snapshot counts as the one of the files")
 def test_a_task_has_not_completed_before_its_files_are_saved() -> None:
     life = started()
     life.happens(CheckpointAsked(reason="r"))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
 from fsnap.core.budget import DUMPS_PER_NOTICE
 from fsnap.core.effects import (
     Dump,
@@ -68,7 +66,6 @@ def test_a_notice_that_is_taken_back_rolls_the_dump_back() -> None:
     assert (life.state.state, life.state.pending) == (State.RUNNING, None)
 
 
-@pytest.mark.xfail(reason="the second notice is forgotten with the first")
 def test_a_second_notice_stands_when_the_first_is_taken_back() -> None:
     life = started()
     life.happens(NOTICE)

@@ -137,7 +137,6 @@ def test_the_chain() -> None:
         check_chain(records, task="u", prev="", first_seq=1)
 
 
-@pytest.mark.xfail(raises=UnicodeEncodeError, reason="text that is not Unicode has no canonical form")
 def test_a_command_may_hold_any_bytes() -> None:
     life = Life()
     life.happens(dataclasses.replace(claim(), command=("cat", b"caf\xe9".decode("utf-8", "surrogateescape"))))
@@ -146,4 +145,4 @@ def test_a_command_may_hold_any_bytes() -> None:
 
 def test_canonical_is_one_text_for_one_value() -> None:
     assert canonical({"b": [1, None], "a": "é"}) == canonical({"a": "é", "b": [1, None]})
-    assert canonical({"b": [1, None], "a": "é"}) == '{"a":"é","b":[1,null]}'.encode()
+    assert canonical({"b": [1, None], "a": "é"}) == b'{"a":"\\u00e9","b":[1,null]}'

@@ -45,7 +45,11 @@ STATE = TaskState(
     command=("bwa", "mem", "a file", "é"),
     snapshots=(replace(REF, id="old"), REF),
     quarantined=("old",),
-    pending=Pending(notice_id="n", provider="aws", window_ms=120_000, seen_at=AT, deadline_at=""),
+    standing=(
+        Pending(
+            notice_id="n", provider="aws", window_ms=120_000, seen_at=AT, deadline_mono_ms=0, deadline_at=""
+        ),
+    ),
     reclaims_survived=3,
     work_saved_ms=1234,
 )
@@ -87,11 +91,12 @@ def test_a_sealed_journal_shows_no_command(store: Store) -> None:
 def test_a_new_task_and_one_that_ended() -> None:
     new = head_of(TaskState(task="t"))
     assert (new.node, new.snapshot, new.deadline, new.held) == ("", None, None, False)
-    ended = head_of(replace(STATE, state=State.COMPLETED, exit_code=0, outcome="exited", pending=None))
+    ended = head_of(replace(STATE, state=State.COMPLETED, exit_code=0, outcome="exited", standing=()))
     assert head_from_key(head_key(ended)) == ended
-    given_deadline = replace(STATE, pending=replace(STATE.pending, deadline_at="2026-11-21T23:00:00Z"))  # type: ignore[type-var]
+    with_deadline = replace(STATE.standing[0], deadline_at="2026-11-21T23:00:00Z")
+    given_deadline = replace(STATE, standing=(with_deadline,))
     assert head_of(given_deadline).deadline == "2026-11-21T23:00:00Z"
-    nonsense = replace(STATE, pending=replace(STATE.pending, seen_at="yesterday"))  # type: ignore[type-var]
+    nonsense = replace(STATE, standing=(replace(STATE.standing[0], seen_at="yesterday"),))
     assert head_of(nonsense).deadline is None
 
 

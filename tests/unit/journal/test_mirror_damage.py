@@ -193,7 +193,7 @@ def test_records_that_lie_about_their_types_are_refused(store: Store, node: Node
     a.append(1)
     batch = a.journal.keep_batch(TASK, lambda: "n")
     assert batch is not None
-    for name, value in {"epoch": "1", "mono_ms": 2**63, "node": 7, "planner": True, "note": "\ud800"}.items():
+    for name, value in {"epoch": "1", "mono_ms": 2**63, "node": 7, "planner": True}.items():
         plain = {**batch.records[0], name: value}
         text = json.dumps({"schema": 1, "nonce": "n", "records": [_resealed(plain)]})
         store.put(journal_object(TASK, 1), text.encode())
