@@ -8,19 +8,17 @@ effect is still wanted: an outcome that a later decision overtook is dropped.
 from __future__ import annotations
 
 import queue
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from loguru import logger
 
-from fsnap.agent.effects import Executor
-from fsnap.agent.ledger import BackgroundMirror, Ledger
-from fsnap.agent.runtime import FactBook
-from fsnap.core.effects import Durability, Exit, durability
+from fsnap.agent.ledger import Ledger
+from fsnap.clock import Clock
+from fsnap.core.effects import Durability, Effect, Exit, durability
 from fsnap.core.events import CapsuleLost, DumpFailed, Event, Notice, SnapshotSaved, Tick
-from fsnap.core.model import TaskState
+from fsnap.core.model import Facts, SnapshotRef, TaskState
 from fsnap.core.planner import Decision
 from fsnap.errors import AgentCrash, CapsuleError, Fenced, FsnapError, StoreError
 
@@ -48,27 +46,68 @@ class Posted:
     """Ends the loop: this node was fenced, or a worker met what nobody foresaw."""
 
 
+class Hands(Protocol):
+    """Whoever carries out effects; what it begins reports later, with the token of that time."""
+
+    token: int
+    exit: Exit | None
+
+    def connect(
+        self, report: Callable[[int, Event], None], crash: Callable[[BaseException], None]
+    ) -> None: ...
+
+    def carry_out(self, effect: Effect, state: TaskState) -> None: ...
+
+    def learn(self, ref: SnapshotRef) -> None: ...
+
+
+class Book(Protocol):
+    """Whoever gathers facts."""
+
+    deadline_s: float | None
+    failed_dumps: int
+
+    def facts(self) -> Facts: ...
+
+
+class Shipper(Protocol):
+    """Whoever puts local records into the store when they need not be there at once."""
+
+    def soon(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
 class TaskLoop:
     """Carries one task from its claim to its end on this node."""
 
-    def __init__(self, *, ledger: Ledger, book: FactBook, executor: Executor) -> None:
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        book: Book,
+        executor: Hands,
+        clock: Clock,
+        shipper: Callable[[Callable[[Fenced], None]], Shipper],
+    ) -> None:
         self._ledger = ledger
         self._book = book
         self._executor = executor
+        self._clock = clock
         self.inbox: queue.SimpleQueue[Posted] = queue.SimpleQueue()
         executor.connect(self.post_outcome, self.post_crash)
-        self._mirror = BackgroundMirror(ledger, self.post_fenced)
+        self._mirror = shipper(self.post_fenced)
 
     # -- posting, from any thread and from signal handlers
 
     def post(self, event: Event, seen_mono_s: float | None = None) -> None:
         """Something happened."""
-        now = time.monotonic()
+        now = self._clock.mono_s()
         self.inbox.put(Posted(event=event, seen_mono_s=now if seen_mono_s is None else seen_mono_s))
 
     def post_outcome(self, token: int, event: Event) -> None:
         """A worker's effect came out."""
-        self.inbox.put(Posted(event=event, token=token, seen_mono_s=time.monotonic()))
+        self.inbox.put(Posted(event=event, token=token, seen_mono_s=self._clock.mono_s()))
 
     def post_fenced(self, fenced: Fenced) -> None:
         """Another node has the task."""
@@ -110,7 +149,7 @@ class TaskLoop:
         try:
             return self.inbox.get(timeout=TICK_S)
         except queue.Empty:
-            return Posted(event=Tick(), seen_mono_s=time.monotonic())
+            return Posted(event=Tick(), seen_mono_s=self._clock.mono_s())
 
     def _take(self, posted: Posted) -> None:
         if posted.failure is not None:
@@ -161,7 +200,7 @@ class TaskLoop:
         assert decision.trigger is not None
         patience_s = PATIENCE_S.get(decision.trigger, PATIENCE_OTHER_S)
         try:
-            _persist(self._ledger.mirror, patience_s)
+            _persist(self._ledger.mirror, patience_s, self._clock)
             self._mirror.soon()
         except StoreError as problem:
             if decision.trigger != "give_up":
@@ -170,17 +209,17 @@ class TaskLoop:
             logger.error("the store does not answer, and the node goes: {} ({})", problem, exits)
 
 
-def _persist(ship: Callable[[], None], patience_s: float | None) -> None:
-    end = None if patience_s is None else time.monotonic() + patience_s
+def _persist(ship: Callable[[], None], patience_s: float | None, clock: Clock) -> None:
+    end = None if patience_s is None else clock.mono_s() + patience_s
     while True:
         try:
             ship()
             return
         except StoreError as problem:
-            if end is not None and time.monotonic() >= end:
+            if end is not None and clock.mono_s() >= end:
                 raise
             logger.warning("waits for the store: {}", problem)
-            time.sleep(MIRROR_RETRY_S)
+            clock.sleep(MIRROR_RETRY_S)
 
 
 def _log(decision: Decision, event: Event) -> None:

@@ -10,7 +10,7 @@ from fsnap.agent.claiming import Claimant
 from fsnap.agent.effects import Executor
 from fsnap.agent.home import RunDir
 from fsnap.agent.lease import Lease
-from fsnap.agent.ledger import Ledger
+from fsnap.agent.ledger import BackgroundMirror, Ledger
 from fsnap.agent.loop import TaskLoop
 from fsnap.agent.node import Node
 from fsnap.agent.output import Output
@@ -82,7 +82,13 @@ class Parts:
         )
         self.lease = self._make_lease()
         self.executor = self._make_executor()
-        self.loop = TaskLoop(ledger=ledger, book=self.book, executor=self.executor)
+        self.loop = TaskLoop(
+            ledger=ledger,
+            book=self.book,
+            executor=self.executor,
+            clock=clock,
+            shipper=lambda on_fenced: BackgroundMirror(ledger, on_fenced),
+        )
         self.capsules.on_exit(self._on_capsule)
         self.claimant = self._make_claimant(node)
 
