@@ -22,6 +22,8 @@ COMMAND_CHARS = 60
 """Of a command in the table where there is no terminal to fit."""
 
 LEAST_COMMAND_CHARS = 12
+"""With less room the table does without it."""
+
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -136,11 +138,10 @@ def _table(look: Look, columns: int | None) -> Iterator[str]:
         return
     rows = [HEADER, *(_row(view, look.now) for view in look.views)]
     widths = [max(len(row[n]) for row in rows) for n in range(len(HEADER) - 1)]
-    used = sum(widths) + 2 * len(widths)
-    room = COMMAND_CHARS if columns is None else max(LEAST_COMMAND_CHARS, columns - used)
+    room = COMMAND_CHARS if columns is None else columns - sum(widths) - 2 * len(widths)
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)]
-        yield "  ".join([*cells, _cut(row[-1], room)])
+        yield "  ".join(cells if room < LEAST_COMMAND_CHARS else [*cells, _cut(row[-1], room)])
     yield ""
     for view in look.views:
         for warning in view.warnings:
@@ -187,12 +188,8 @@ def _margin_cell(view: TaskView) -> str:
     margin = "" if view.margin_s is None else duration(view.margin_s)
     if view.window is None:
         return margin
-    goes = (
-        f"node goes in {duration(max(0.0, view.window.left_s))}"
-        if view.window.left_s > 0
-        else "deadline passed"
-    )
-    return f"{margin} ({goes})" if margin else goes
+    left = f"{duration(view.window.left_s)} left" if view.window.left_s > 0 else "none left"
+    return f"{margin} ({left})" if margin else left
 
 
 def _summary(look: Look) -> str:
@@ -302,8 +299,11 @@ def _snapshots(seen: Seen, snapshots: Sequence[SnapshotView], now: datetime) -> 
 
 
 def _age(then: datetime | None, now: datetime) -> str:
+    """In whole minutes, where it is one or more."""
     age = age_s(then, now)
-    return "" if age is None else duration(age)
+    if age is None:
+        return ""
+    return f"{age // 60:.0f}m" if 60 <= age < 3600 else duration(age)
 
 
 def _moment(moment: datetime | None) -> str:
