@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from fsnap.agent.ledger import Ledger
-from fsnap.cli.main import build_parser
+from fsnap.cli.main import build_parser, main
 from fsnap.cli.status import status
 from fsnap.clock import rfc3339
 from fsnap.core.events import ClaimAsked, Event, Notice, RestoreReady, SnapshotSaved, TaskExited
@@ -227,3 +228,26 @@ def on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> Terminal:
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setenv("COLUMNS", str(columns))
     return terminal
+
+
+Capture = pytest.CaptureFixture[str]
+
+
+def asked(capsys: Capture, *words: str) -> tuple[int, dict[str, Any]]:
+    """The exit code and the one document."""
+    code = run_status(*words, "--json")
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    document = json.loads(shown.out)
+    assert document["schema"] == 1
+    return code, document
+
+
+def refused(capsys: Capture, *words: str) -> tuple[int, str]:
+    """Through ``main``: the exit code and the one line; nothing is on stdout."""
+    code = main(["status", *words])
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1
+    assert shown.err.startswith("fsnap: ")
+    return code, shown.err
