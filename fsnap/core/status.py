@@ -280,7 +280,12 @@ def _life(seen: Seen, signs: Signs, beat_at: datetime | None, now: datetime) -> 
     what = f"no heartbeat for {duration(silent_s)}" + ("" if beat_at else ", none yet in this epoch")
     if seen.lease_ms and silent_s * 1000 > seen.lease_ms:
         what += f", and its lease is {duration(seen.lease_ms / 1000)}"
-        yield Reason.HEARTBEAT, f"{what}: its node is dead, or cut off from the store. {_again(seen, now)}"
+        if signs.whereabouts is Whereabouts.HERE:
+            why = "its capsule is alive here, and its agent dead, or cut off from the store"
+            yield Reason.HEARTBEAT, f"{what}: {why}. Start the same command again here: it takes over."
+        else:
+            why = "its node is dead, or cut off from the store"
+            yield Reason.HEARTBEAT, f"{what}: {why}. {_again(seen, now)}"
     elif not seen.lease_ms and silent_s > SILENT_S:
         yield None, f"{what}. It has no lease: the scheduler starts it again once its host is gone."
 

@@ -194,6 +194,13 @@ def test_a_heartbeat_past_its_lease() -> None:
     assert "no heartbeat for 2m01s, and its lease is 2m00s" in text
 
 
+def test_a_capsule_that_outlived_its_agent_is_taken_over() -> None:
+    reason, text = only(view(state(), signs(beat_s=121, whereabouts=Whereabouts.HERE)))
+    assert reason is Reason.HEARTBEAT
+    assert "its capsule is alive here" in text
+    assert "begins from nothing" not in text
+
+
 def test_a_holder_without_any_heartbeat_is_timed_from_its_last_record() -> None:
     reason, text = only(view(state(), signs(beat_s=None)))
     assert reason is Reason.HEARTBEAT
