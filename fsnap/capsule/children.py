@@ -38,8 +38,10 @@ def become_task(request: dict[str, Any], pipes: Sequence[int], failure_fd: int) 
 
 
 def become_helper(request: dict[str, Any], pipes: Sequence[int]) -> NoReturn:
-    """The program of *request*, with its own output in a log and *pipes* where CRIU inherits them."""
+    """The program of *request*, a process group leader, with its own output in a log and *pipes* where
+    CRIU inherits them."""
     try:
+        os.setpgid(0, 0)
         _default_signals()
         log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)

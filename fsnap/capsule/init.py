@@ -56,6 +56,8 @@ class Init:
         self.gate_buffer = b""
         self.lease_end: float | None = None
         self.stopped: list[int] | None = None
+        self.expired = False
+        """The tree is stopped because its lease ran out: a renewal alone lets it go on."""
         self.quit = False
         self.gate_req = self._fifo("gate.req")
         self.gate_ans = self._fifo("gate.ans")
@@ -88,10 +90,14 @@ class Init:
             self._check_lease()
 
     def _timeout_s(self) -> float | None:
-        if self.lease_end is None or self.stopped is not None:
-            return None
+        if self.lease_end is None or not self._may_expire():
+            return None  # what makes it matter again wakes us: a start, a helper's end, a request
         # select's clock stands still while the machine sleeps and the lease's does not.
         return max(0.0, min(1.0, self.lease_end - time.clock_gettime(time.CLOCK_BOOTTIME)))
+
+    def _may_expire(self) -> bool:
+        """There is a running tree, and CRIU does not hold it."""
+        return bool(self.root_pid) and self.exit_code is None and self.stopped is None and not self.helpers
 
     def _serve(self, fd: int) -> None:
         if fd == self.listener.fileno():
@@ -156,21 +162,29 @@ class Init:
                 return
             code = os.waitstatus_to_exitcode(status)
             if pid in self.helpers:
-                self._helper_ended(self.helpers.pop(pid), code)
+                self._helper_ended(pid, self.helpers.pop(pid), code)
             elif pid == self.root_pid and self.exit_code is None and self.root_code is None:
                 self._root_ended(code if code >= 0 else 128 - code)
 
-    def _helper_ended(self, tag: str, code: int) -> None:
+    def _helper_ended(self, pid: int, tag: str, code: int) -> None:
         self.helper_status[tag] = code
         if self.gate is not None:
             # CRIU is gone without having been answered: its hold on the tree is gone too, so the tree
             # is stopped here until an agent has read the journal and says what it may do.
             self.gate = None
+            self._kill_group(pid)
             self.op_freeze({})
             self._tell(event="gate-lost", tag=tag, code=code)
         self._tell(event="helper-exited", tag=tag, code=code)
         if self.root_code is not None and not self.helpers:
             self._sweep()
+
+    def _kill_group(self, pid: int) -> None:
+        """End what a helper left: its action script would take the next one's answer at the gate."""
+        try:
+            os.killpg(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
 
     def _root_ended(self, code: int) -> None:
         """The root's end is the task's end; while CRIU holds the rest, it is left to finish."""
@@ -224,14 +238,11 @@ class Init:
     # -- the lease
 
     def _check_lease(self) -> None:
-        if self.lease_end is None or self.stopped is not None or self.helpers:
+        if self.lease_end is None or not self._may_expire():
             return
-        if (
-            time.clock_gettime(time.CLOCK_BOOTTIME) >= self.lease_end
-            and self.root_pid
-            and self.exit_code is None
-        ):
+        if time.clock_gettime(time.CLOCK_BOOTTIME) >= self.lease_end:
             self.op_freeze({})
+            self.expired = True
             self._tell(event="lease-expired")
 
     # -- requests
@@ -271,7 +282,12 @@ class Init:
         return {"pid": pid, "pipes": {name: stream.inode for name, stream in self.streams.items()}}
 
     def op_spawn(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Start a helper (CRIU): ``tag``, ``argv``, ``log``; ``pipes`` hands it new output pipes."""
+        """Start a helper (CRIU): ``tag``, ``argv``, ``log``; ``pipes`` hands it new output pipes.
+
+        No dump of a stopped tree: it would be restored stopped.
+        """
+        if self.stopped is not None:
+            raise ValueError("the tree is stopped")
         if request.get("pipes"):
             for stream in self.streams.values():
                 stream.open()
@@ -310,24 +326,34 @@ class Init:
             os.killpg(self.root_pid, request["signal"])
 
     def op_lease(self, request: dict[str, Any]) -> None:
-        """Extend the lease to ``seconds`` from now; ``null``: no lease. Thaws an expired one."""
+        """Extend the lease to ``seconds`` from now; ``null``: no lease. Lets a tree go on that it stopped."""
         seconds = request["seconds"]
         self.lease_end = None if seconds is None else time.clock_gettime(time.CLOCK_BOOTTIME) + seconds
-        if request.get("thaw", True):
+        if self.expired and (seconds is None or seconds > 0):
+            self.expired = False
             self.op_thaw({})
 
     def op_freeze(self, _: dict[str, Any]) -> None:
         """Stop every process of the tree; those that were stopped already are left alone later."""
         if self.stopped is not None:
             return
-        self.stopped = [pid for pid in self._others() if pid not in self.helpers and self._state(pid) != "T"]
-        for pid in self.stopped:
-            try:
-                os.kill(pid, signal.SIGSTOP)
-            except ProcessLookupError:
-                pass
+        self.stopped = []
+        while fresh := [pid for pid in self._others() if self._runs(pid)]:  # a fork may escape one pass
+            self.stopped += fresh
+            for pid in fresh:
+                try:
+                    os.kill(pid, signal.SIGSTOP)
+                except ProcessLookupError:
+                    pass
+
+    def _runs(self, pid: int) -> bool:
+        known = pid in self.helpers or pid in (self.stopped or ())
+        return not known and self._state(pid) not in ("T", "Z", "X")
 
     def op_thaw(self, _: dict[str, Any]) -> None:
+        """Let a stopped tree go on, unless its lease has run out."""
+        if self.expired:
+            return
         for pid in self.stopped or []:
             try:
                 os.kill(pid, signal.SIGCONT)
