@@ -41,6 +41,7 @@ from fsnap.snapshots.records import StagedTree
 from fsnap.snapshots.trees import TreeSource
 from fsnap.stores.base import Store
 
+PAUSE_POLL_S = 0.1
 FLUSH_TIMEOUT_S = 2.0
 """A reader of our output that is slower than this gets the rest from the next attempt."""
 
@@ -166,6 +167,10 @@ class Capturer:
     def _dump(self, job: Job, *, leave_running: bool) -> tuple[CriuRun, Path, int]:
         control = self._capsules.control
         assert control is not None
+        while control.request("hello")["frozen"]:
+            # Its lease ran out with the store away; a dump of stopped processes would be restored stopped.
+            job.checkpoint()
+            self._clock.sleep(PAUSE_POLL_S)
         sight = look(self._capsules.proc(), self._capsules.helpers())
         if sight.problems:
             raise CheckpointFailed(f"CRIU can't save {sight.problems[0]}")
