@@ -87,6 +87,8 @@ class Executor:
         self._gate: CriuRun | None = None
         """CRIU's run that stands at its closed gate after its job ended."""
         self._result: CaptureResult | None = None
+        self._committed = False
+        """The gate is that of a final dump whose commit is recorded."""
         self.token = 0
         self.exit: Exit | None = None
         self.claimed_s = clock.mono_s()
@@ -136,8 +138,8 @@ class Executor:
             self._result = None
 
     def hold_gate(self, run: CriuRun) -> None:
-        """A gate that an earlier agent left closed."""
-        self._gate = run
+        """The gate of a committed dump, which an earlier agent left closed."""
+        self._gate, self._committed = run, True
 
     def resume_watching(self, state: TaskState, control: Control) -> None:
         """The tree of an earlier agent runs on under this one."""
@@ -324,7 +326,7 @@ class Executor:
             self._job.cancel()
             self._job.join(5.0)
         try:
-            if gate is not None and self._result is not None:
+            if gate is not None and (self._committed or self._result is not None):
                 gate.open_gate("go", 20.0)
                 self._capturer.unlock_network()
             elif gate is not None:

@@ -171,7 +171,8 @@ class Service:
             early = self._claim(parts)
             if early is not None:
                 return early
-        parts.lease.start()
+        if parts.executor.exit is None:
+            parts.lease.start()
         self._connect(parts)
         try:
             code = loop.run()
