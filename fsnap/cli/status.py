@@ -24,7 +24,7 @@ CLEAR = "\x1b[H\x1b[2J"
 
 
 class CannotTell(FsnapError):
-    """The journal or the store can't be read.
+    """The journal or the store can't be read, or stdout not be written.
 
     What went wrong has an exit code of its own, which means something else here.
     """
@@ -115,5 +115,12 @@ def _show(look: Look, task: str | None, arguments: argparse.Namespace) -> None:
         if arguments.watch:
             text = CLEAR + text if terminal else text + "\n"
     coding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(coding, "replace").decode(coding))
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text.encode(coding, "replace").decode(coding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        # What is left in the buffer would fail once more at the interpreter's end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise CannotTell(f"stdout can't be written: {problem.strerror}") from problem

@@ -144,3 +144,13 @@ def once(work: Callable[[], None]) -> Callable[[], None]:
     """*work*, at the first call only."""
     todo = [work]
     return lambda: todo.pop()() if todo else None
+
+
+def test_a_full_disk_under_stdout_is_one_line(
+    node: Node, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    node.starts("align")
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["status"]) == 1
+    assert capsys.readouterr().err == "fsnap: stdout can't be written: No space left on device\n"
