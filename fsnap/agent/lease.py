@@ -22,6 +22,8 @@ from fsnap.stores.base import Store
 
 LONGEST_BEAT_S = 20.0
 RETRY_S = 2.0
+FIRST_BEAT_S = 2.0
+"""The second beat comes soon: by then the tree was measured, and its margin can be told."""
 
 
 class Lease:
@@ -37,6 +39,7 @@ class Lease:
         check: Callable[[], None],
         snapshot: Callable[[], tuple[TaskState, Facts]],
         on_fenced: Callable[[Fenced], None],
+        on_beat: Callable[[Beat], None],
         clock: Clock,
     ) -> None:
         self._store = store
@@ -46,6 +49,7 @@ class Lease:
         self._check = check
         self._snapshot = snapshot
         self._on_fenced = on_fenced
+        self._on_beat = on_beat
         self._clock = clock
         self._control: Control | None = None
         self._count = 0
@@ -111,9 +115,10 @@ class Lease:
         self._good_until_s = began_s + self._lease_ms / 1000
         if self._control is not None:
             self._arm(self._control)
+        self._on_beat(beat)
 
     def _run(self) -> None:
-        wait_s = self.beat_s
+        wait_s = min(FIRST_BEAT_S, self.beat_s)
         while not self._wake.wait(wait_s):
             wait_s = self.beat_s
             try:

@@ -129,6 +129,7 @@ class TaskLoop:
 
         :class:`Fenced`, :class:`StoreError` and :class:`AgentCrash` end it too.
         """
+        self._mirror.soon()
         while self._executor.exit is None:
             posted = self._next()
             try:

@@ -19,7 +19,7 @@ from fsnap.agent.runtime import FactBook, RunClock, Watch
 from fsnap.agent.settings import RunSettings
 from fsnap.agent.trees import Trees
 from fsnap.clock import Clock
-from fsnap.core.events import CapsuleLost, TaskExited
+from fsnap.core.events import CapsuleLost, DumpFailed, TaskExited
 from fsnap.core.model import Holder
 from fsnap.ids import task_key
 from fsnap.stores.retrying import Patience, RetryingStore
@@ -102,6 +102,7 @@ class Parts:
             check=ledger.check,
             snapshot=lambda: (ledger.state, self.book.facts()),
             on_fenced=lambda fenced: self.loop.post_fenced(fenced),
+            on_beat=ledger.keep_beat,
             clock=self.clock,
         )
 
@@ -139,6 +140,8 @@ class Parts:
     def _on_capsule(self, event: dict[str, Any]) -> None:
         if event["event"] == "exited":
             self.loop.post(TaskExited(exit_code=int(event["code"])))
+        elif event["event"] == "gate-lost":
+            self.loop.post(DumpFailed(code="criu-died", message="CRIU died while it held the tree"))
         else:
             self.loop.post(CapsuleLost(message="the capsule's init died"))
 

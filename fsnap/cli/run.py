@@ -16,7 +16,7 @@ from fsnap.agent.home import home_path
 from fsnap.agent.settings import RunSettings, checked_state_dirs
 from fsnap.cli.flags import setting
 from fsnap.core.model import Config
-from fsnap.errors import EXIT_NO_SUCH_COMMAND, NoSuchCommand, UnfitMachine, UsageError
+from fsnap.errors import EXIT_NO_SUCH_COMMAND, FsnapError, NoSuchCommand, UnfitMachine, UsageError
 
 CONFIG_PATH = "/etc/fsnap.toml"
 LONGEST_INTERVAL_MS = 10**12
@@ -44,13 +44,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run_protected(settings: RunSettings) -> int:
-    from fsnap.agent.service import Service, write_result
+    from fsnap.agent.service import Outcome, Service, write_result
 
     if "--store" not in sys.argv and settings.store_url == f"file://{settings.home}/store":
         from loguru import logger
 
         logger.warning("no --store: snapshots go to {} and are lost with this node", settings.store_url)
-    outcome = Service(settings).run()
+    try:
+        outcome = Service(settings).run()
+    except FsnapError as problem:
+        if settings.result_file is not None:
+            write_result(settings.result_file, Outcome(exit_code=problem.exit_code, outcome=problem.code))
+        raise
     if settings.result_file is not None:
         write_result(settings.result_file, outcome)
     if outcome.outcome != "exited":
