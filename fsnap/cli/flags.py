@@ -83,6 +83,28 @@ def add_hooks(verbs: Any) -> None:
     hooks.add_argument("--list", action="store_true", help="the names, with one line each")
 
 
+def add_replay(verbs: Any) -> None:
+    """``fsnap replay``."""
+    replay = verbs.add_parser(
+        "replay",
+        help="decide every record of a journal again, and show what happened in which second",
+        description="Exit codes: 0 every decision is the recorded one, 3 one is not, 1 something can't be"
+        " read. SOURCE is only read.",
+    )
+    add = replay.add_argument
+    add("source", metavar="SOURCE", help="a journal.db, a store's URL, or records as JSON lines")
+    add("--task", metavar="ID", help="this task alone")
+    add("--json", action="store_true", help="one JSON document")
+    add(
+        "--what-if",
+        action="append",
+        metavar="KEY=VALUE",
+        help="decide with another number too: window_s, commit_bps, fixed_s, tree_bytes, files_bytes,"
+        " interval_s, max_overhead_pct, lease_s, after_commit, on_restore_failure, shared_state",
+    )
+    add("--html", metavar="F", help="write it as a page, too")
+
+
 def setting(arguments: argparse.Namespace, name: str, config: dict[str, Any], default: Any = None) -> Any:
     """The value of flag *name*: from the line, else the environment, else the file, else *default*."""
     value = getattr(arguments, name)

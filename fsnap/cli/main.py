@@ -35,6 +35,7 @@ def build_parser() -> Parser:
     flags.add_run(verbs)
     flags.add_status(verbs)
     flags.add_hooks(verbs)
+    flags.add_replay(verbs)
     return parser
 
 
@@ -51,6 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from fsnap.cli.hooks import hooks
 
             return hooks(arguments)
+        if arguments.verb == "replay":
+            from fsnap.cli.replay import replay
+
+            return replay(arguments)
         from fsnap.cli.status import status
 
         return status(arguments)
