@@ -30,7 +30,7 @@ from fsnap.core.model import SnapshotRef, TaskState
 from fsnap.criu.argv import dump_argv, recorded_options
 from fsnap.criu.install import criu_version, find_criu, network_lock
 from fsnap.criu.log import diagnose
-from fsnap.criu.netlock import drop_unused_lock
+from fsnap.criu.netlock import drop_lock
 from fsnap.criu.preflight import look
 from fsnap.criu.stats import frozen_ms
 from fsnap.errors import CheckpointFailed
@@ -88,9 +88,9 @@ class Capturer:
         self.known.learn(result.sealed.index)
         self._trees.learn(result.sealed.seen)
 
-    def unlock_network(self) -> None:
-        """The dumped tree is dead: what CRIU's network lock does not need is removed."""
-        drop_unused_lock(self._run_dir.images)
+    def unlock_network(self, *, tree_lives: bool = False) -> None:
+        """Remove CRIU's network lock: of a dead tree if it locks nothing, of one that runs on in any case."""
+        drop_lock(self._run_dir.images, used=tree_lives)
 
     # -- the final dump
 

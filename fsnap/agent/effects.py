@@ -6,6 +6,7 @@ rollback, makes older tokens void.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 
 from loguru import logger
@@ -91,7 +92,8 @@ class Executor:
         """The gate is that of a final dump whose commit is recorded."""
         self.token = 0
         self.exit: Exit | None = None
-        self.claimed_s = clock.mono_s()
+        self._claimed_s: float | None = None
+        """When the claim's record was there: no other holder's renewal that began later counts."""
 
     def connect(self, report: Report, crash: Callable[[BaseException], None]) -> None:
         """Where outcomes go, and what a job did not foresee."""
@@ -100,6 +102,8 @@ class Executor:
 
     def carry_out(self, effect: Effect, state: TaskState) -> None:
         """Do *effect*, or begin it."""
+        if self._claimed_s is None:
+            self._claimed_s = self._clock.mono_s()
         match effect:
             case Start():
                 self._begin("start", lambda job, token: self._start(job, token, state, effect))
@@ -220,7 +224,7 @@ class Executor:
 
     def _start(self, job: Job, token: int, state: TaskState, effect: Start) -> None:
         try:
-            while self._clock.mono_s() < self.claimed_s + effect.hold_ms / 1000:
+            while self._clock.mono_s() < self._not_before_s(effect):
                 job.checkpoint()
                 self._clock.sleep(0.2)
             self._trees.take_baseline()
@@ -243,13 +247,17 @@ class Executor:
             return
         self._watch.start()
 
+    def _not_before_s(self, effect: Start | Restore) -> float:
+        assert self._claimed_s is not None
+        return self._claimed_s + effect.hold_ms / 1000
+
     def _restore(self, job: Job, token: int, state: TaskState, effect: Restore) -> None:
         try:
             self._gate = self._restorer.restore(
                 job,
                 state,
                 effect.snapshot_id,
-                not_before_s=self.claimed_s + effect.hold_ms / 1000,
+                not_before_s=self._not_before_s(effect),
                 relaunch=self._relaunch,
             )
         except Cancelled:
@@ -309,9 +317,12 @@ class Executor:
         if self._job is not None:
             self._job.cancel()
             self._job.join()
-        if self._gate is not None:
+        with contextlib.suppress(CapsuleError):  # CRIU has died at it
             self._open_gate("no")
         self._result = None
+        self._capturer.unlock_network(tree_lives=True)
+        if self._capsules.control is not None:
+            self._capsules.control.request("thaw")
         self.run_on()
 
     def _signal(self, number: int) -> None:

@@ -16,7 +16,7 @@ from loguru import logger
 
 from fsnap.agent.ledger import Ledger
 from fsnap.clock import Clock
-from fsnap.core.effects import Durability, Effect, Exit, durability
+from fsnap.core.effects import Durability, Effect, Exit, Rollback, durability
 from fsnap.core.events import CapsuleLost, DumpFailed, Event, Notice, SnapshotSaved, Tick
 from fsnap.core.model import Facts, SnapshotRef, TaskState
 from fsnap.core.planner import Decision
@@ -193,6 +193,9 @@ class TaskLoop:
     def _after(self, event: Event, decision: Decision) -> None:
         if isinstance(event, SnapshotSaved):
             self._executor.learn(event.ref)
+        elif isinstance(event, DumpFailed):
+            # Most failures have rolled back already; where CRIU died nobody has.
+            self._executor.carry_out(Rollback(), self.state)
 
     def _make_durable(self, decision: Decision) -> None:
         if durability(decision.effects) is Durability.LOCAL:

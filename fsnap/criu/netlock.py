@@ -21,8 +21,8 @@ RUN_ID = re.compile(r"CRIU run id = ([0-9a-f-]+)")
 HEAD_BYTES = 4096
 
 
-def drop_unused_lock(images: Path) -> bool:
-    """Remove the table of the dump in *images* if it locks no connection; true when it did."""
+def drop_lock(images: Path, *, used: bool = False) -> bool:
+    """Remove the table of the dump in *images*, one that locks connections only if *used*; true if done."""
     try:
         with (images / "dump.log").open(encoding="utf-8", errors="replace") as log:
             found = RUN_ID.search(log.read(HEAD_BYTES))
@@ -34,7 +34,7 @@ def drop_unused_lock(images: Path) -> bool:
     table = f"inet CRIU-{found[1]}"[:TABLE_LENGTH]
     with nft:
         listing = nft.run(f"list table {table}")
-        if listing is None or "elements" in listing:
+        if listing is None or ("elements" in listing and not used):
             return False
         return nft.run(f"delete table {table}") is not None
 
