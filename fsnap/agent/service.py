@@ -224,7 +224,6 @@ class Service:
             command_digest=command_digest(settings.command),
             cwd=str(settings.cwd),
         )
-        parts.executor.claimed_s = self._clock.mono_s()
         parts.loop.handle(claim, self._clock.mono_s())
         return None
 

@@ -130,7 +130,7 @@ def _saved(state: TaskState, record: Record) -> TaskState:
     event = record.event
     assert isinstance(event, SnapshotSaved)
     code = 0 if record.trigger == "complete" else state.exit_code
-    return replace(state, snapshots=(*state.snapshots, event.ref), exit_code=code)
+    return replace(state, snapshots=(*state.snapshots, event.ref), exit_code=code, hold_ms=0)
 
 
 def _restore_ready(state: TaskState, record: Record) -> TaskState:
@@ -142,6 +142,7 @@ def _restore_ready(state: TaskState, record: Record) -> TaskState:
         restored=True,
         holder=record.event.holder if isinstance(record.event, RestoreReady) else state.holder,
         restoring_from=ref.id,
+        hold_ms=0,
         reclaims_survived=state.reclaims_survived + 1,
         work_saved_ms=max(state.work_saved_ms, ref.run_ms),
         run_base_ms=ref.run_ms,

@@ -188,7 +188,7 @@ class TaskState:
     reclaims_survived: int = 0
     work_saved_ms: int = 0
     hold_ms: int = 0
-    """Nothing of the present claim is released before this much time after it."""
+    """Nothing of the present claim is released before this much time after it; 0 once its tree has run."""
     run_base_ms: int = 0
     """Run time that this attempt started from."""
     note: str = ""

@@ -92,10 +92,10 @@ def _claim_asked(state: TaskState, event: Event, facts: Facts) -> Decision:
     assert isinstance(event, ClaimAsked)
     if state.state is State.NEW:
         return _do(state, "begin", Start(), note="started")
-    proven = event.basis is not Basis.LATER_ATTEMPT or (
-        event.attempt is not None and event.attempt.proves_end
-    )
-    hold_ms = 0 if proven else state.config.lease_ms
+    hold_ms = state.hold_ms  # a holder that ended before its own wait did knew no more of the copy before it
+    if event.basis is Basis.LATER_ATTEMPT:
+        proven = event.attempt is not None and event.attempt.proves_end
+        hold_ms = 0 if proven else max(hold_ms, state.config.lease_ms)
     if state.usable:
         chosen = state.usable[0]
         return _do(
@@ -124,7 +124,7 @@ def _notice(state: TaskState, event: Event, facts: Facts) -> Decision:
     if event.notice_id in state.notices or state.state in TERMINAL:
         return _nothing(state)
     if event.action == "rebalance":
-        if _live(state) and not facts.unsupported:
+        if _live(state) and facts.started and not facts.unsupported:
             return _do(
                 state, "predump", Predump(snapshot_id=snapshot_id(state)), note="rebalance recommended"
             )
@@ -196,7 +196,7 @@ def _tick(state: TaskState, event: Event, facts: Facts) -> Decision:
         if facts.failed_dumps and facts.failed_dumps < DUMPS_PER_NOTICE:
             return _evacuate(state, facts, facts.left_ms, first=False)
         return _nothing(state)
-    if facts.unsupported or facts.since_snapshot_ms < interval_ms(state.config, facts):
+    if not facts.started or facts.unsupported or facts.since_snapshot_ms < interval_ms(state.config, facts):
         return _nothing(state)
     return _do(state, "predump", Predump(snapshot_id=snapshot_id(state)), note="periodic checkpoint")
 
@@ -215,7 +215,7 @@ def _reclaimed_unsaved(state: TaskState, why: str = "reclaimed without the final
 
 def _checkpoint_asked(state: TaskState, event: Event, facts: Facts) -> Decision:
     assert isinstance(event, CheckpointAsked)
-    if not _live(state) or state.pending is not None:
+    if not _live(state) or not facts.started or state.pending is not None:
         return _nothing(state)
     return _do(state, "predump", Predump(snapshot_id=snapshot_id(state)), note=event.reason)
 
