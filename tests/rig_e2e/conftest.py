@@ -1,0 +1,79 @@
+"""A cloud for each test, and the two kinds of store that its nodes can share."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.rig_e2e.cloud import Cloud, Reference, refer
+from tests.servers import S3Server, ministack
+from tools.rig import Rig
+
+PORT = 9000
+"""Where the nodes find the S3 server, at the rig's address."""
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 server with a bucket."""
+    with ministack(tmp_path_factory.mktemp("ministack")) as server:
+        yield server
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A directory that all nodes see at its own path; not below /tmp, of which each node has its own."""
+    path = Path(tempfile.mkdtemp(prefix="fsnap-rig-", dir="/var/tmp"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def rig(checkout: Path, shared: Path) -> Iterator[Rig]:
+    """A rig whose nodes share the checkout and ``shared``."""
+    with Rig(binds=[checkout, shared]) as rig:
+        yield rig
+
+
+@pytest.fixture(scope="session")
+def reference(checkout: Path) -> Callable[..., Reference]:
+    """The task's output and files without fsnap, by the environment that makes a difference to them."""
+
+    @functools.cache
+    def run(**env: str) -> Reference:
+        with Rig(binds=[checkout], network=False) as rig:
+            return refer(rig, env)
+
+    return run
+
+
+def s3_cloud(
+    rig: Rig, server: S3Server, monkeypatch: pytest.MonkeyPatch, *, port: int | None = None
+) -> Cloud:
+    """A cloud whose nodes reach *server* at the rig's address, or what listens on *port* before it."""
+    to_port = port or int(server.endpoint.rpartition(":")[2])
+    endpoint = f"http://{rig.forward(PORT, to_port=to_port)}"
+    outside = server.environment()
+    for name, value in outside.items():
+        monkeypatch.setenv(name, value)
+    return Cloud(rig, server.url(f"rig/{next(_numbers)}"), server.environment(endpoint=endpoint), outside)
+
+
+@pytest.fixture
+def cloud(rig: Rig, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    """Nodes that share a bucket."""
+    return s3_cloud(rig, s3, monkeypatch)
+
+
+@pytest.fixture
+def file_cloud(rig: Rig, shared: Path) -> Cloud:
+    """Nodes that share a directory."""
+    return Cloud(rig, f"file://{shared}/store", {}, {})
