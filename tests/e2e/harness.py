@@ -2,7 +2,8 @@
 
 A *node* here is a fresh ``FSNAP_HOME`` and a state dir that has been emptied (and got its
 inputs back).  The reference is the same command at the same paths without fsnap; there it
-runs with ``PACE=0``, which makes the workloads skip their pauses and nothing else.
+runs with ``PACE=0``, which makes the workloads skip their pauses and nothing else.  So
+does the file that ``HURRY`` names, which the last attempt finds.
 """
 
 from __future__ import annotations
@@ -154,7 +155,9 @@ class Scenario:
         self.notice_path = root / "N"
         self.command = [str(word) for word in command]
         self.cwd = cwd or self.state
-        self.env: dict[str, str] = {}
+        self.task_id = "T"
+        self.hurry = root / "hurry"
+        self.env: dict[str, str] = {"HURRY": str(self.hurry)}
         self.flags: list[str] = ["--after-commit", "exit"]
         self.node: tuple[str, ...] = ()
         self.put_inputs: Callable[[], None] = lambda: None
@@ -207,10 +210,13 @@ class Scenario:
         command: Sequence[str] | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Attempt:
-        """Start the task, or go on with it, on a fresh node unless told otherwise."""
+        """Start the task, or go on with it, on a fresh node unless told otherwise.
+
+        *env* is added to its environment.
+        """
         if fresh:
             self.fresh_node()
-        line = [*self.node, str(FSNAP), "run", "--task", "T", "--store", f"file://{self.store}"]
+        line = [*self.node, str(FSNAP), "run", "--task", self.task_id, "--store", f"file://{self.store}"]
         line += ["--state-dir", str(self.state), "--provider", f"file:{self.notice_path}"]
         process = subprocess.Popen(
             [*line, *self.flags, *flags, "--", *(command or self.command)],
@@ -246,9 +252,10 @@ class Scenario:
         self.assert_clean()
         return attempt
 
-    def finish(self, *flags: str, expected: int | None = 0) -> Attempt:
-        """The last attempt, on a fresh node, to the task's own end."""
-        attempt = self.start(*flags)
+    def finish(self, *flags: str, expected: int | None = 0, fresh: bool = True) -> Attempt:
+        """The last attempt, to the task's own end."""
+        self.hurry.touch()
+        attempt = self.start(*flags, fresh=fresh)
         attempt.finish(expected)
         self.assert_clean()
         return attempt

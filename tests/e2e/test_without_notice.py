@@ -18,7 +18,9 @@ def committed(task: Scenario) -> int:
     return len(list(task.store.glob("tasks/*/snapshots/*/manifest.json")))
 
 
-@pytest.mark.parametrize("node", [(), NEW_NODE], ids=["here", "own-namespaces"])
+@pytest.mark.parametrize(
+    "node", [(), pytest.param(NEW_NODE, marks=pytest.mark.slow)], ids=["here", "own-namespaces"]
+)
 def test_a_killed_node(scenario: MakeScenario, tmp_path: Path, node: tuple[str, ...]) -> None:
     task = scenario([sys.executable, WORKLOADS / "heap.py"])
     task.env["BLOCKS"] = "8"
@@ -45,7 +47,7 @@ def test_after_a_periodic_checkpoint_the_task_is_what_it_was(scenario: MakeScena
     task = scenario([sys.executable, WORKLOADS / "details.py"])
     expected = task.baseline()
     task.flags += ["--interval", "0.5"]
-    task.finish()
+    task.start().finish(0)
     assert committed(task) >= 2
     result = task.result()
     assert_same_bytes(result.stdout, expected.stdout, "stdout")

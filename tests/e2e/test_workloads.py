@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,12 @@ pytestmark = pytest.mark.criu
 
 PYTHON = sys.executable
 
+EVERYWHERE = pytest.mark.parametrize(
+    "node", [(), pytest.param(NEW_NODE, marks=pytest.mark.slow)], ids=["here", "own-namespaces"]
+)
 
-@pytest.mark.parametrize("node", [(), NEW_NODE], ids=["here", "own-namespaces"])
+
+@EVERYWHERE
 def test_big_changing_heap(scenario: MakeScenario, node: tuple[str, ...]) -> None:
     task = scenario([PYTHON, WORKLOADS / "heap.py"])
     expected = task.baseline()
@@ -26,7 +31,7 @@ def test_big_changing_heap(scenario: MakeScenario, node: tuple[str, ...]) -> Non
 
 def test_big_heap_below_var_tmp(scenario: MakeScenario, var_tmp: Path) -> None:
     task = scenario([PYTHON, WORKLOADS / "heap.py"], root=var_tmp)
-    task.env["BLOCKS"] = "20"
+    task.env["BLOCKS"] = "8"
     expected = task.baseline()
     assert_same(task.run_through(printed("step 6 "), printed("step 18 ")), expected)
 
@@ -61,9 +66,23 @@ def test_process_pool_with_shared_memory(scenario: MakeScenario) -> None:
     assert_same(task.run_through(printed("step 4 "), printed("step 14 ")), expected)
 
 
-@pytest.mark.parametrize("node", [(), NEW_NODE], ids=["here", "own-namespaces"])
+@EVERYWHERE
 def test_java(scenario: MakeScenario, java_classes: Path, node: tuple[str, ...]) -> None:
     task = scenario(["java", "-Xmx256m", "-cp", java_classes, "Grow"])
     expected = task.baseline()
     task.node = node
     assert_same(task.run_through(printed("step 6 "), printed("step 20 ")), expected)
+
+
+def test_connections_within_the_tree(scenario: MakeScenario) -> None:
+    task = scenario([PYTHON, WORKLOADS / "network.py"])
+    expected = task.baseline()
+    assert_same(task.run_through(printed("step 4 "), printed("step 14 ")), expected)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+def test_node_with_worker_threads(scenario: MakeScenario) -> None:
+    task = scenario(["node", WORKLOADS / "workers.js"])
+    task.env["UV_USE_IO_URING"] = "0"
+    expected = task.baseline()
+    assert_same(task.run_through(printed("step 4 "), printed("step 14 ")), expected)

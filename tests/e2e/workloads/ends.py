@@ -2,7 +2,8 @@
 
 import os
 import sys
-import time
+
+from pace import pause
 
 end = int(sys.argv[1])
 with open(os.environ["RAN"], "a", encoding="ascii") as ran:
@@ -11,7 +12,7 @@ for step in range(10):
     print("step", step, flush=True)
     with open("steps.txt", "a", encoding="ascii") as out:
         out.write(f"{step}\n")
-    time.sleep(float(os.environ["PACE"]))
+    pause()
 if end < 0:
     os.kill(os.getpid(), -end)
 sys.exit(end)

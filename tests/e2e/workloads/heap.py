@@ -3,9 +3,9 @@
 import hashlib
 import os
 import random
-import time
 
-PACE_S = float(os.environ["PACE"])
+from pace import pause
+
 BLOCKS = int(os.environ.get("BLOCKS", "120"))
 STEPS = 40
 
@@ -27,7 +27,7 @@ with open("heap.txt", "w", encoding="ascii") as out:
         out.write(f"{step} {digest.hexdigest()} {len(counts)}\n")
         out.flush()
         print("step", step, digest.hexdigest()[:12], flush=True)
-        time.sleep(PACE_S)
+        pause()
     for number in sorted(heap):
         digest.update(heap[number])
     digest.update(repr(sorted(counts.items())).encode())

@@ -2,8 +2,9 @@
 
 import hashlib
 import os
-import time
 from pathlib import Path
+
+from pace import pause
 
 digest = hashlib.sha256()
 with open("in/data.bin", "rb") as data:
@@ -13,5 +14,5 @@ with open("in/data.bin", "rb") as data:
         digest.update(data.read(5000))
         digest.update(Path("in/late.bin").read_bytes())
         print("step", step, digest.hexdigest(), flush=True)
-        time.sleep(float(os.environ["PACE"]))
+        pause()
 Path("sum.txt").write_text(digest.hexdigest())

@@ -5,7 +5,8 @@ import sys
 import time
 from pathlib import Path
 
-PACE_S = float(os.environ["PACE"])
+from pace import pause
+
 STEPS = 30
 name, host_file, host_removed = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 tmp, shm = Path("/tmp", name), Path("/dev/shm", name)
@@ -36,6 +37,6 @@ for step in range(STEPS):
         f"removed={not host_removed.exists()} umask={oct(os.umask(0o027))}",
         flush=True,
     )
-    time.sleep(PACE_S)
+    pause()
 print((tmp / "log").read_text() == shm.read_text(), len(shm.read_text()), os.readlink(tmp / "link"))
 Path("done").write_text("done")

@@ -2,8 +2,9 @@
 
 import os
 import sys
-import time
 from pathlib import Path
+
+from pace import pause
 
 path = Path(sys.argv[1], "spool")
 with path.open("w+") as spool:
@@ -12,4 +13,4 @@ with path.open("w+") as spool:
         spool.flush()
         path.with_name(f"file-{step}").write_text(str(step))
         print("step", step, path.read_text().count("\n"), len(os.listdir(sys.argv[1])), flush=True)
-        time.sleep(float(os.environ["PACE"]))
+        pause()
