@@ -111,7 +111,7 @@ class Capturer:
                     capture.add_tree(source)
                 result = self._publish(capture, state, snapshot_id, "final", root_pid, frozen, run_ms, began)
         except BaseException:
-            criu.abandon()
+            _undo(criu, images)
             for output in self._outputs.values():
                 output.unhold()
             raise
@@ -130,7 +130,7 @@ class Capturer:
             staged = [_stage(source, staging) for source in self._sources(root_pid)]
             processes = scheduling(self._capsules.proc())
         except BaseException:
-            criu.abandon()
+            _undo(criu, images)
             raise
         if criu.open_gate("go") != 0:
             raise CheckpointFailed(f"CRIU: {self._diagnosis(images)}")
@@ -304,6 +304,13 @@ def _stage(source: TreeSource, staging: Path) -> StagedTree:
     folder = staging / source.name
     folder.mkdir(mode=0o700)
     return stage_tree(source, folder)
+
+
+def _undo(criu: CriuRun, images: Path) -> None:
+    """Let the tree run on, and drop its images: the journal may need their room to say so."""
+    criu.abandon()
+    for image in images.glob("*.img"):
+        image.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> str:
