@@ -1,0 +1,1 @@
+"""What ``tools/demo`` runs: a task, nodes for it, and the telling of what happens."""
