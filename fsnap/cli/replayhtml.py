@@ -18,6 +18,7 @@ from fsnap.cli.replaywords import (
     took,
     total,
     verdict,
+    window,
 )
 from fsnap.core.timeline import Reclaim, Stage
 
@@ -76,7 +77,7 @@ def _reclaim(number: int, reclaim: Reclaim) -> Iterator[str]:
     yield f"<h3>Reclaim {number}: {escape(outcome(reclaim))}</h3>"
     yield (
         f"<p>Record {reclaim.seq}, epoch {reclaim.epoch} on {escape(plain(reclaim.node))}, notice from"
-        f" {escape(plain(reclaim.provider))}, window {seconds(reclaim.window_ms)}</p>"
+        f" {escape(plain(reclaim.provider))}, window {window(reclaim.window_ms)}</p>"
         '<div class="scroll"><table>'
     )
     for stage in reclaim.stages:

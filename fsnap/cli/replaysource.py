@@ -18,7 +18,7 @@ from typing import Any
 from fsnap.cli.storesource import task_names
 from fsnap.core.model import SCHEMA
 from fsnap.core.replay import Found
-from fsnap.errors import CorruptData, FsnapError, ObjectMissing, UsageError
+from fsnap.errors import CorruptData, FsnapError, NewerSchema, ObjectMissing, UsageError
 from fsnap.journal import rows
 from fsnap.journal.errors import reported
 from fsnap.journal.heads import head_from_key, head_prefix
@@ -28,6 +28,7 @@ from fsnap.stores.base import Store
 from fsnap.stores.urls import open_store
 
 SQLITE_MAGIC = b"SQLite format 3\0"
+NEWER = "an fsnap that reads it is needed"
 READERS = 8
 MAX_BATCH_RECORDS = 512
 PATIENCE_S = 10.0
@@ -136,7 +137,8 @@ def _found(plain: Any, seq: int, task: str) -> Found:
 
 def _told(problem: FsnapError) -> str:
     """Without the number, which stands before it anyway."""
-    return re.sub(r"^journal record \S+:? (?=does|can't|has|\w+ is not)", "", str(problem))
+    text = re.sub(r"^journal record \S+:? (?=does|can't|has|\w+ is not)", "", str(problem))
+    return f"{text}: {NEWER}" if isinstance(problem, NewerSchema) else text
 
 
 # -- a journal file
@@ -318,7 +320,7 @@ def _of_object(body: bytes) -> list[Any] | str:
         return "the object is damaged: no records in it"
     schema, plains = document.get("schema"), document.get("records")
     if type(schema) is int and schema > SCHEMA:
-        return f"the object has schema {schema}; this fsnap reads up to {SCHEMA}"
+        return f"the object has schema {schema}; this fsnap reads up to {SCHEMA}: {NEWER}"
     return plains if isinstance(plains, list) and plains else "the object is damaged: no records in it"
 
 

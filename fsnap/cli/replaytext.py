@@ -18,6 +18,7 @@ from fsnap.cli.replaywords import (
     took,
     total,
     verdict,
+    window,
 )
 from fsnap.core.replay import Step
 from fsnap.core.timeline import Reclaim, Stage
@@ -72,7 +73,7 @@ def _records(steps: Sequence[Step]) -> Iterator[str]:
 def _reclaim(number: int, reclaim: Reclaim) -> Iterator[str]:
     yield (
         f"reclaim {number}: record {reclaim.seq}, epoch {reclaim.epoch} on {plain(reclaim.node)},"
-        f" notice from {plain(reclaim.provider)}, window {seconds(reclaim.window_ms)}"
+        f" notice from {plain(reclaim.provider)}, window {window(reclaim.window_ms)}"
     )
     for stage in reclaim.stages:
         yield (

@@ -52,7 +52,7 @@ def _attempt(one: Attempt) -> str:
     text = f"{one.epoch} on {plain(one.node)}, {how}"
     if one.repeats_ms:
         text += f", repeating {seconds(one.repeats_ms)} or more"
-    ends = {"lost": "lost without a commit of its own", "": "goes on"}
+    ends = {"lost": "its node was lost", "": "goes on"}
     text += f"; {ends.get(one.end, one.end)}"
     return text + (f" after {seconds(one.run_ms)} of run time" if one.ran and one.end else "")
 
@@ -101,8 +101,8 @@ def _record_row(step: Step) -> tuple[str, ...]:
 def _what(record: Record) -> str:
     event = record.event
     if isinstance(event, Notice):
-        window = f", window {seconds(event.window_ms)}" if event.action != "rebalance" else ""
-        return f"notice from {event.provider}{window}: {record.note}"
+        length = f", window {window(event.window_ms)}" if event.action != "rebalance" else ""
+        return f"notice from {event.provider}{length}: {record.note}"
     if isinstance(event, SnapshotSaved):
         ref = event.ref
         text = f"{ref.kind} snapshot {ref.id}: {size(ref.bytes)}, {size(ref.stored_bytes)} stored"
@@ -124,7 +124,7 @@ def took(stage: Stage) -> str:
 def result(stage: Stage) -> str:
     """How the stage ended, and of which snapshot."""
     text = plain(stage.result)
-    return f"{text} {stage.snapshot_id}" if stage.snapshot_id and not text.startswith("failed") else text
+    return f"{text} {stage.snapshot_id}" if stage.snapshot_id and text in ("committed", "released") else text
 
 
 def outcome(reclaim: Reclaim) -> str:
@@ -174,10 +174,14 @@ def verdict(view: TaskView) -> Iterator[str]:
         yield f"! {_span(one.first_seq, one.last_seq)} not comparable: {one.why}"
     found = view.replay.divergences
     if not found:
-        yield f"{many(view.redecided, 'record')} re-decided, no divergence"
+        text = f"{many(view.redecided, 'record')} re-decided, no divergence"
+        yield text if view.whole else f"{text}, but that is not the whole journal"
         return
     first, more = found[0], len(found) - 1
     yield f"DIVERGED at record {first.seq}" + (f", and at {many(more, 'more record')}" if more else "")
+    if "refused" in first.got:
+        yield f"  recorded {_decision(first.expected)}, refused now: {plain(str(first.got['refused']))}"
+        return
     for name in dict.fromkeys([*first.expected, *first.got]):
         was, now = first.expected.get(name), first.got.get(name)
         if was != now:
@@ -202,7 +206,12 @@ def many(count: int, noun: str) -> str:
 
 
 def seconds(ms: int) -> str:
-    """``0.25s``, ``12.3s``, ``4m12s``."""
+    """``0.25s``, ``12.3s``, ``119.7s``, ``1h04m``."""
     if abs(ms) < 9_995:
         return f"{ms / 1000:.2f}s"
-    return f"{ms / 1000:.1f}s" if abs(ms) < 99_950 else duration(ms / 1000)
+    return f"{ms / 1000:.1f}s" if abs(ms) < 600_000 else duration(ms / 1000)
+
+
+def window(ms: int) -> str:
+    """``30s``, ``2.5s``."""
+    return f"{ms / 1000:g}s"

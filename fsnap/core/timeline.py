@@ -27,6 +27,7 @@ from fsnap.core.replay import Step
 from fsnap.core.status import moment
 
 CLAIMS = ("begin", "claim", "claim_bare")
+FROM_NOTHING = "the task started from nothing afterwards"
 
 
 class Outcome(StrEnum):
@@ -211,8 +212,8 @@ def _in_window(one: _Open, step: Step, now: int) -> None:
     """What the noticed node itself recorded after its notice."""
     record, event, trigger = step.record, step.record.event, step.record.trigger
     if isinstance(event, Notice) and event.action != "rebalance":
-        there = now + event.window_ms - record.facts.notice_age_ms
-        one.deadline_ms = min(one.deadline_ms, there)
+        if one.committed_ms is None:
+            one.deadline_ms = min(one.deadline_ms, now + event.window_ms - record.facts.notice_age_ms)
         one.remarks.append(f"another notice came with record {record.seq} ({event.provider})")
     if trigger == "dump":
         one.end(now, "")
@@ -272,7 +273,7 @@ def _claimed(one: _Open, record: Record, now: int) -> None:
     if restore:
         one.begin("restore", now, record.seq, restore.snapshot_id)
     else:
-        one.remarks.append("the task started from nothing")
+        one.remarks.append(FROM_NOTHING)
 
 
 def _restoring(one: _Open, record: Record, now: int) -> None:
@@ -293,7 +294,7 @@ def _restoring(one: _Open, record: Record, now: int) -> None:
         one.begin("restore", now, record.seq, retry.snapshot_id)
         return
     if record.trigger == "restart":
-        one.remarks.append("the task started from nothing")
+        one.remarks.append(FROM_NOTHING)
     one.phase = "done"
 
 
