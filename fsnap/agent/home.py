@@ -31,9 +31,9 @@ class RunDir:
         self.path = home / "run" / task_key(task)
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            os.chmod(self.path, 0o700)
         except OSError as problem:
             raise UsageError(f"FSNAP_HOME {home} can't be used: {problem.strerror}") from problem
-        os.chmod(self.path, 0o700)
 
     @property
     def images(self) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from fsnap.capsule.mounts import within
 from fsnap.core.model import Attempt, Config
 from fsnap.errors import UsageError
+from fsnap.stores.urls import parse_url
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,7 @@ def checked_state_dirs(given: tuple[str, ...], *, cwd: Path, home: Path, store_u
 
     Without any, the current directory is the state dir.
     """
+    store = parse_url(store_url)
     resolved = []
     for text in given or (str(cwd),):
         path = Path(text)
@@ -55,8 +57,8 @@ def checked_state_dirs(given: tuple[str, ...], *, cwd: Path, home: Path, store_u
                 "--state-dir /: the whole machine can't be a state dir", hint="Name a directory."
             )
         _refuse_holding(path, str(home.resolve()), "FSNAP_HOME")
-        if store_url.startswith("file://"):
-            _refuse_holding(path, str(Path(store_url.removeprefix("file://")).resolve()), "the store")
+        if store.scheme == "file":
+            _refuse_holding(path, str(Path(store.path).resolve()), "the store")
         if path not in resolved:
             resolved.append(path)
     outer = [p for p in resolved if not any(p != q and within(str(p), str(q)) for q in resolved)]

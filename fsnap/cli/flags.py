@@ -6,7 +6,16 @@ import argparse
 import os
 from typing import Any
 
+from fsnap.errors import UsageError
+
 VARIABLE = "FSNAP_"
+CHOICES = {
+    "after_commit": ("hold", "exit"),
+    "tcp": ("established", "close"),
+    "on_restore_failure": ("restart", "fail"),
+    "log_format": ("text", "json"),
+}
+"""Flags of ``run`` that take one of a few words, wherever the word comes from."""
 
 
 def add_run(verbs: Any) -> None:
@@ -36,7 +45,7 @@ def add_run(verbs: Any) -> None:
     add("--include-inputs", action="store_true", help="store files that were there before the task, too")
     add("--shared-state", action="store_true", help="the state dirs are on shared storage")
     add("--provider", metavar="P", help="auto, aws, none, or file:PATH (default: auto)")
-    add("--after-commit", choices=("hold", "exit"), help="wait for the host to go, or end with 177")
+    add("--after-commit", choices=CHOICES["after_commit"], help="wait for the host to go, or end with 177")
     add(
         "--interval",
         metavar="S",
@@ -51,16 +60,20 @@ def add_run(verbs: Any) -> None:
     )
     add("--wait", type=float, metavar="S", help="how long to wait for a claim (default: 0)")
     add("--term-window", type=float, metavar="S", help="seconds that a SIGTERM leaves (default: 25)")
-    add("--tcp", choices=("established", "close"), help="what a restore does with connections")
+    add("--tcp", choices=CHOICES["tcp"], help="what a restore does with connections")
     add("--ipc", action="store_true", help="give the task an IPC namespace (SysV shared memory)")
     add("--fresh", action="store_true", help="forget what there is of this task and begin anew")
-    add("--on-restore-failure", choices=("restart", "fail"), help="when no snapshot can be restored here")
+    add(
+        "--on-restore-failure",
+        choices=CHOICES["on_restore_failure"],
+        help="when no snapshot can be restored here",
+    )
     add("--unprotected-ok", action="store_true", help="run even where nothing can be saved")
     add("--stdout", metavar="F", help="send the task's stdout to a file, exactly once")
     add("--stderr", metavar="F", help="the same for stderr")
     add("--result-file", metavar="F", help="write the outcome there, as JSON")
     add("--dry-run", action="store_true", help="say what would be done, and do nothing")
-    add("--log-format", choices=("text", "json"), help="of the log on stderr")
+    add("--log-format", choices=CHOICES["log_format"], help="of the log on stderr")
     add("--log-file", metavar="F", help="log there instead")
     add("--verbose", action="store_true", help="log more")
     add("command", nargs=argparse.REMAINDER, metavar="-- CMD")
@@ -106,11 +119,16 @@ def add_replay(verbs: Any) -> None:
 
 
 def setting(arguments: argparse.Namespace, name: str, config: dict[str, Any], default: Any = None) -> Any:
-    """The value of flag *name*: from the line, else the environment, else the file, else *default*."""
+    """The value of flag *name*: from the line, else the environment, else the file, else *default*.
+
+    :class:`UsageError` when it is none of the flag's choices.
+    """
     value = getattr(arguments, name)
     if value not in (None, False):
         return value
-    text = os.environ.get(VARIABLE + name.upper())
-    if text:
-        return text
-    return config.get(name.replace("_", "-"), default)
+    flag = name.replace("_", "-")
+    value = os.environ.get(VARIABLE + name.upper()) or config.get(flag, default)
+    choices = CHOICES.get(name)
+    if choices and value is not None and value not in choices:
+        raise UsageError(f"--{flag} {value}: it is one of {', '.join(choices)}")
+    return value

@@ -42,6 +42,7 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _complete_streams()
     try:
         arguments = build_parser().parse_args(words)
         if arguments.verb == "run":
@@ -67,6 +68,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _complete_streams() -> None:
+    """Open what our caller closed of 0 to 2: no other file may get a number that output is written to."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)
 
 
 def one_line(problem: FsnapError) -> str:

@@ -6,7 +6,6 @@ import argparse
 import os
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,24 @@ from fsnap import logs
 from fsnap.agent.attempts import identify, on_aws_batch
 from fsnap.agent.home import home_path
 from fsnap.agent.settings import RunSettings, checked_state_dirs
+from fsnap.cli.configfile import read_config
 from fsnap.cli.flags import setting
 from fsnap.core.model import Config
 from fsnap.errors import EXIT_NO_SUCH_COMMAND, FsnapError, NoSuchCommand, UnfitMachine, UsageError
 
-CONFIG_PATH = "/etc/fsnap.toml"
+YES = ("1", "true", "yes", "on")
+NO = ("0", "false", "no", "off")
 LONGEST_INTERVAL_MS = 10**12
 """``--interval off``: longer than any task."""
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the task as far as this node can."""
-    config = _read_config()
+    config = read_config(vars(arguments))
     settings = settings_from(arguments, config)
     logs.configure(
         style=setting(arguments, "log_format", config, "text"),
-        file=_path(setting(arguments, "log_file", config)),
+        file=_path(setting(arguments, "log_file", config), "--log-file"),
         verbose=arguments.verbose,
     )
     if arguments.dry_run:
@@ -135,9 +136,9 @@ def settings_from(arguments: argparse.Namespace, config: dict[str, Any]) -> RunS
         ipc=_truth(value("ipc", False)),
         fresh=_truth(value("fresh", False)),
         unprotected_ok=_truth(value("unprotected_ok", False)),
-        stdout=_path(value("stdout")),
-        stderr=_path(value("stderr")),
-        result_file=_path(value("result_file")),
+        stdout=_path(value("stdout"), "--stdout"),
+        stderr=_path(value("stderr"), "--stderr"),
+        result_file=_path(value("result_file"), "--result-file"),
         config=Config(
             lease_ms=int(_number(value("lease", 0 if proves_end else 120), "--lease") * 1000),
             after_commit=value("after_commit", "hold" if batch else "exit"),
@@ -149,18 +150,6 @@ def settings_from(arguments: argparse.Namespace, config: dict[str, Any]) -> RunS
             state_dirs=tuple(str(path) for path in state_dirs),
         ),
     )
-
-
-def _read_config() -> dict[str, Any]:
-    """``FSNAP_CONFIG``, or ``/etc/fsnap.toml`` if it is there: flag names, without the dashes before them."""
-    named = os.environ.get("FSNAP_CONFIG")
-    path = Path(named or CONFIG_PATH)
-    if not path.exists() and not named:
-        return {}
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        raise UsageError(f"configuration {path} can't be read: {problem}") from problem
 
 
 def _cwd() -> Path:
@@ -192,7 +181,10 @@ def _number(value: Any, flag: str) -> float:
 
 
 def _truth(value: Any) -> bool:
-    return value is True or str(value).lower() in ("1", "true", "yes", "on")
+    text = str(value).lower()
+    if text not in YES + NO:
+        raise UsageError(f"{value} is neither yes nor no", hint=f"Say one of {', '.join(YES + NO)}.")
+    return text in YES
 
 
 def _list(value: Any) -> tuple[str, ...]:
@@ -208,10 +200,12 @@ def _existing(text: str, flag: str) -> Path:
     return path.resolve()
 
 
-def _path(value: Any) -> Path | None:
+def _path(value: Any, flag: str) -> Path | None:
     if value is None:
         return None
     path = Path(str(value)).absolute()
     if not path.parent.is_dir():
-        raise UsageError(f"{path}: its directory is not there", hint="Create it first.")
+        raise UsageError(f"{flag} {path}: its directory is not there", hint="Create it first.")
+    if path.is_dir():
+        raise UsageError(f"{flag} {path}: it is a directory", hint="Name a file.")
     return path

@@ -1,0 +1,42 @@
+"""The task of these tests: counts, and waits at the steps that it was told until it may go on.
+
+``ticker.py STEPS [PAUSE...]``: each step prints a line and appends one to the file ``out``
+of the current directory.  At a PAUSE it waits for the file of that name in ``$CONTROL``.
+All the while it appends the time and the step to a file in ``$CONTROL`` whose name says
+which capsule it runs in: what the copies of a task wrote there shows when each was alive.
+``BALLAST_MIB`` of noise make it slow to dump.
+"""
+
+import os
+import sys
+import time
+
+
+def beat(control: str, step: int) -> None:
+    """One sign of life, in a file of this very copy; no file stays open for writing at a known size."""
+    with open("/proc/1/cmdline", "rb") as cmdline:
+        home = cmdline.read().split(b"/home-")[-1].split(b"/")[0].decode(errors="replace")
+    copy = f"beats.{home}.{os.stat('/proc/self/ns/pid').st_ino}"
+    fd = os.open(os.path.join(control, copy), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.write(fd, b"%d %d\n" % (time.time_ns(), step))
+    os.close(fd)
+
+
+def main() -> None:
+    control = os.environ["CONTROL"]
+    pace = float(os.environ["PACE"])
+    ballast = os.urandom(int(os.environ.get("BALLAST_MIB", "0")) << 20)
+    pauses = {int(word) for word in sys.argv[2:]}
+    for step in range(1, int(sys.argv[1]) + 1):
+        print(f"line {step}", flush=True)
+        with open("out", "a") as out:
+            out.write(f"{step}\n")
+        beat(control, step)
+        while step in pauses and not os.path.exists(f"{control}/{step}"):
+            time.sleep(0.01)
+            beat(control, step)
+        time.sleep(pace)
+    del ballast
+
+
+main()
