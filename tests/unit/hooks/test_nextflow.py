@@ -30,7 +30,8 @@ LIMIT_S = 90.0
 JOB = "3f0c77:4"
 NODE = ("unshare", "--pid", "--mount", "--net", "--fork", "--mount-proc", "--kill-child")
 """A container, as far as it matters here; its network is its own, so that no rule of CRIU's outlives it."""
-HELD = "holds until the host goes"
+UPLOADED = '"dest":"uploaded"'
+"""What the journal's record of the final commit has in it."""
 
 WRAPPER = """\
 set -eu
@@ -124,11 +125,15 @@ class Job:
                 cwd="/",
             )
 
-    def wait_log(self, attempt: int, process: subprocess.Popen[bytes], text: str) -> None:
+    def journal(self) -> str:
+        """All records in the store."""
+        return "".join(path.read_text() for path in (self.root / "S").glob("fsnap/tasks/*/journal/*.json"))
+
+    def wait(self, attempt: int, process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
         end = time.monotonic() + LIMIT_S
-        while text not in self.log(attempt):
+        while not ready():
             assert process.poll() is None, f"ended with {process.returncode}: {self.log(attempt)}"
-            assert time.monotonic() < end, f"no {text!r}: {self.log(attempt)}"
+            assert time.monotonic() < end, self.log(attempt)
             time.sleep(0.02)
 
     def read(self, name: str) -> str:
@@ -187,11 +192,10 @@ def test_a_task_goes_on_where_it_was(
         made.variables["FSNAP_AFTER_COMMIT"] = "exit"
     first = made.start(1)
     try:
-        made.wait_log(1, first, "line 3 of 7")
-        made.wait_log(1, first, "problem 3")
+        made.wait(1, first, lambda: "line 3 of 7" in made.log(1) and "problem 3" in made.log(1))
         (made.root / "N").touch()
         if after_commit == "hold":
-            made.wait_log(1, first, HELD)
+            made.wait(1, first, lambda: UPLOADED in made.journal())
             first.kill()
             first.wait()
             assert not (made.work / ".exitcode").exists()
