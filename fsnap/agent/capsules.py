@@ -17,6 +17,7 @@ from fsnap.capsule.control import Control, Launch, scratch_path
 from fsnap.capsule.mounts import CapsuleMounts, plan_mounts, read_mounts
 from fsnap.core.model import Holder
 from fsnap.core.values import from_plain, to_plain
+from fsnap.crashpoints import CrashPoint, reach
 from fsnap.criu.argv import gate_script
 from fsnap.errors import CapsuleError
 
@@ -65,6 +66,7 @@ class Capsules:
             os.close(lock_fd)
         self.holder = self._holder(self._launch.init_pid, self._launch.init_start)
         self._mark.write_text(json.dumps(to_plain(self.holder)), encoding="utf-8")
+        reach(CrashPoint.LAUNCHED)
         return self.holder
 
     @property

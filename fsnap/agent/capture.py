@@ -27,6 +27,7 @@ from fsnap.agent.trees import Trees
 from fsnap.clock import Clock, rfc3339
 from fsnap.core.manifest import SnapshotAbout
 from fsnap.core.model import SnapshotRef, TaskState
+from fsnap.crashpoints import CrashPoint, reach
 from fsnap.criu.argv import dump_argv, recorded_options
 from fsnap.criu.install import criu_version, find_criu, network_lock
 from fsnap.criu.log import diagnose
@@ -109,6 +110,7 @@ class Capturer:
                 for source in [self._images_source(images), *sources]:
                     job.checkpoint()
                     capture.add_tree(source)
+                    reach(CrashPoint.TREE_STORED)
                 result = self._publish(capture, state, snapshot_id, "final", root_pid, frozen, run_ms, began)
         except BaseException:
             _undo(criu, images)
@@ -129,11 +131,13 @@ class Capturer:
             staging = self._run_dir.empty(self._run_dir.staging)
             staged = [_stage(source, staging) for source in self._sources(root_pid)]
             processes = scheduling(self._capsules.proc())
+            reach(CrashPoint.STAGED)
         except BaseException:
             _undo(criu, images)
             raise
         if criu.open_gate("go") != 0:
             raise CheckpointFailed(f"CRIU: {self._diagnosis(images)}")
+        reach(CrashPoint.RUNS_ON)
         freeze_ms = frozen_ms(images) or 0
         with self._capture(snapshot_id) as capture:
             capture.add_tree(self._images_source(images))
@@ -189,6 +193,7 @@ class Capturer:
         run = CriuRun(self._capsules, job)
         try:
             run.spawn(self._argv)
+            reach(CrashPoint.DUMP_SPAWNED)
         except BaseException:
             run.abandon()
             raise
@@ -198,6 +203,7 @@ class Capturer:
         event = criu.wait_gate()
         if event is None:
             raise CheckpointFailed(f"CRIU: {self._diagnosis(images)}")
+        reach(CrashPoint.FROZEN)
         return {name: int(event[name]) for name in self._outputs}
 
     def _diagnosis(self, images: Path) -> str:
@@ -236,6 +242,7 @@ class Capturer:
         """Spools, index, manifest; everything is verified when this returns."""
         emitted = self._add_output(capture, kind, frozen)
         sealed = capture.seal_index()
+        reach(CrashPoint.INDEX_STORED)
         about = SnapshotAbout(
             snapshot_id=snapshot_id,
             task=state.task,
@@ -260,6 +267,7 @@ class Capturer:
             extra=dict(processes if processes is not None else scheduling(self._capsules.proc())),
         )
         published = capture.publish(about)
+        reach(CrashPoint.MANIFEST_STORED)
         took_ms = int((self._clock.mono_s() - began) * 1000)
         logger.debug(
             "snapshot {} stored in {} ms, {} bytes put", snapshot_id, took_ms, published.stored_bytes

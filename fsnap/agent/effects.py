@@ -48,6 +48,7 @@ from fsnap.core.events import (
     TaskExited,
 )
 from fsnap.core.model import SnapshotRef, TaskState
+from fsnap.crashpoints import CrashPoint, reach
 from fsnap.errors import CapsuleError, CorruptData, FsnapError
 
 Report = Callable[[int, Event], None]
@@ -228,6 +229,7 @@ class Executor:
                 job.checkpoint()
                 self._clock.sleep(0.2)
             self._trees.take_baseline()
+            reach(CrashPoint.BASELINE_TAKEN)
             job.checkpoint()
             control = self._capsules.finish()
             self._lease.attach(control)
@@ -236,6 +238,7 @@ class Executor:
             self._book.started = True
             self._run_clock.start(0)
             failed = start_task(control, self._settings)
+            reach(CrashPoint.STARTED)
         except Cancelled:
             return
         except (FsnapError, OSError) as problem:
@@ -304,6 +307,7 @@ class Executor:
         self._book.last_capture_s = self._clock.mono_s()
         self._run_clock.start(ref.run_ms)
         self._open_gate("go")
+        reach(CrashPoint.RELEASED)
         self._watch.start()
 
     def _open_gate(self, verdict: str) -> None:
@@ -345,3 +349,4 @@ class Executor:
         except (CapsuleError, FsnapError) as problem:
             logger.debug("CRIU's end: {}", problem)
         self._capsules.end()
+        reach(CrashPoint.TREE_ENDED)

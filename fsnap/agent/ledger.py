@@ -23,6 +23,7 @@ from fsnap.core.planner import Decision, decide
 from fsnap.core.records import Record, seal
 from fsnap.core.status import BEAT_META
 from fsnap.core.values import to_plain
+from fsnap.crashpoints import CrashPoint, reach
 from fsnap.errors import Fenced, FsnapError, StoreError
 from fsnap.journal import heads
 from fsnap.journal.errors import JournalError
@@ -129,6 +130,7 @@ class Ledger:
             return  # another node's record has this number
         heads.publish(self._head_store, state)
         self._published_seq = state.seq
+        reach(CrashPoint.HEAD_PUBLISHED)
 
     def keep_beat(self, beat: Beat) -> None:
         """Keep *beat* for ``fsnap status`` on this node; a journal that can't take it is only logged."""

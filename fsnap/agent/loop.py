@@ -20,6 +20,7 @@ from fsnap.core.effects import Durability, Effect, Exit, Rollback, durability
 from fsnap.core.events import CapsuleLost, DumpFailed, Event, Notice, SnapshotSaved, Tick
 from fsnap.core.model import Facts, SnapshotRef, TaskState
 from fsnap.core.planner import Decision
+from fsnap.crashpoints import CrashPoint, reach
 from fsnap.errors import AgentCrash, CapsuleError, Fenced, FsnapError, StoreError
 
 TICK_S = 0.25
@@ -171,14 +172,18 @@ class TaskLoop:
         decision = self._ledger.decide(event, facts)
         if decision.trigger is None:
             return
+        reach(CrashPoint.DECIDED)
         record = self._ledger.commit(event, facts, decision)
+        reach(CrashPoint.RECORDED)
         pending = self._ledger.state.pending
         self._book.deadline_s = None if pending is None else pending.deadline_mono_ms / 1000
         _log(decision, event)
         self._make_durable(decision)
+        reach(CrashPoint.DURABLE)
         try:
             for effect in record.effects:
                 self._executor.carry_out(effect, self._ledger.state)
+                reach(CrashPoint.EFFECT_BEGUN)
         except CapsuleError as problem:
             self.post(CapsuleLost(message=str(problem)))
         self._after(event, decision)

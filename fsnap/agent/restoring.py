@@ -15,6 +15,7 @@ from fsnap.agent.processes import apply_scheduling
 from fsnap.agent.trees import Trees
 from fsnap.clock import Clock
 from fsnap.core.model import SnapshotRef, TaskState
+from fsnap.crashpoints import CrashPoint, reach
 from fsnap.criu.argv import restore_argv
 from fsnap.criu.install import find_criu, network_lock
 from fsnap.criu.log import Cause, diagnose
@@ -71,11 +72,13 @@ class Restorer:
         snapshot = self._open(ref)
         images = self._run_dir.empty(self._run_dir.images)
         snapshot.restore_tree("images", images)
+        reach(CrashPoint.IMAGES_FETCHED)
         job.checkpoint()
         while self._clock.mono_s() < not_before_s:
             job.checkpoint()
             self._clock.sleep(HOLD_POLL_S)
         self._restore_files(job, state, snapshot)
+        reach(CrashPoint.FILES_RESTORED)
         self._trees.keep_baselines()
         self._known.learn(snapshot.index)
         run, cause = self._run_criu(job, snapshot, images, self._tcp)
@@ -87,6 +90,7 @@ class Restorer:
         if run is None:
             raise RestoreFailed(f"CRIU: {cause.message}. {cause.hint}".strip())
         apply_scheduling(self._capsules.proc(), snapshot.about.extra)
+        reach(CrashPoint.TREE_RESTORED)
         return run
 
     def restore_completed(self, ref: SnapshotRef) -> None:

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from fsnap.core.model import TaskState
 from fsnap.core.records import Record, check_chain
+from fsnap.crashpoints import CrashPoint, reach
 from fsnap.errors import CorruptData, Fenced, NewerSchema, ObjectExists, ObjectMissing
 from fsnap.ids import task_key
 from fsnap.journal.errors import StoreBehind
@@ -108,6 +109,7 @@ class Mirror:
             if self._journal.mirrored_head(self._task) != self._at:
                 self._look_behind()
             while (batch := self._journal.keep_batch(self._task, self._nonce)) is not None:
+                reach(CrashPoint.BATCH_KEPT)
                 self._put(batch)
             return self._at.seq
 
@@ -136,6 +138,7 @@ class Mirror:
             if self._store.get(key) != batch.body:
                 self._look_behind()
                 raise self._fence(batch.first_seq) from None
+        reach(CrashPoint.BATCH_PUT)
         self._journal.accept(self._task, [batch], reason=LOST)
         self._at = Head(batch.last_seq, batch.digest)
 
