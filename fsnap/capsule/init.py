@@ -50,6 +50,7 @@ class Init:
         self.helpers: dict[int, str] = {}
         self.helper_status: dict[str, int | None] = {}
         self.root_pid = 0
+        self.restoring = False
         self.root_code: int | None = None
         self.exit_code: int | None = None
         self.gate: str | None = None
@@ -168,6 +169,9 @@ class Init:
 
     def _helper_ended(self, pid: int, tag: str, code: int) -> None:
         self.helper_status[tag] = code
+        if self.restoring:
+            # What CRIU had made of the tree was never released: its death is not the task's end.
+            self.restoring, self.root_pid, self.root_code = False, 0, None
         if self.gate is not None:
             # CRIU is gone without having been answered: its hold on the tree is gone too, so the tree
             # is stopped here until an agent has read the journal and says what it may do.
@@ -299,6 +303,7 @@ class Init:
         self.helper_status[request["tag"]] = None
         if request.get("pipes"):
             self.root_pid = request["root_pid"]
+            self.restoring = True
             self.exit_code = None
             for stream in self.streams.values():
                 stream.close_writer()
@@ -314,6 +319,8 @@ class Init:
         if self.gate is None:
             raise ValueError("no gate is closed")
         self.gate = None
+        if request["verdict"] == "go":
+            self.restoring = False
         os.write(self.gate_ans, (b"go" if request["verdict"] == "go" else b"no") + b"\n")
 
     def op_drain(self, _: dict[str, Any]) -> dict[str, Any]:
