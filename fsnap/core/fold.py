@@ -19,6 +19,7 @@ from fsnap.core.events import (
     RenewAsked,
     RestoreFailed,
     RestoreReady,
+    SnapshotFound,
     SnapshotSaved,
     TaskExited,
 )
@@ -47,6 +48,7 @@ def fold(state: TaskState, record: Record) -> TaskState:
     if record.trigger == "unhold":
         folded = replace(folded, standing=(), restored=True)
     if record.trigger == "give_up":
+        folded = folded if folded.usable else _another_chance(folded)
         folded = replace(folded, held=False, outcome=_outcome(record))
     if record.dest in TERMINAL:
         folded = replace(folded, held=False, standing=(), finishing=False, outcome=_outcome(record))
@@ -133,6 +135,12 @@ def _saved(state: TaskState, record: Record) -> TaskState:
     return replace(state, snapshots=(*state.snapshots, event.ref), exit_code=code, hold_ms=0)
 
 
+def _found(state: TaskState, record: Record) -> TaskState:
+    event = record.event
+    assert isinstance(event, SnapshotFound)
+    return replace(state, snapshots=(*state.snapshots, event.ref))
+
+
 def _restore_ready(state: TaskState, record: Record) -> TaskState:
     ref = _ref(state, record)
     if ref is None:
@@ -162,6 +170,16 @@ def _restore_failed(state: TaskState, record: Record) -> TaskState:
     return replace(after, restoring_from=restoring_from)
 
 
+def _another_chance(state: TaskState) -> TaskState:
+    """What this node could not restore, the next may: a retry must not start from nothing.
+
+    Only damaged snapshots stay out: those quarantined before their tries were used up.
+    """
+    damaged = tuple(ref for ref in state.quarantined if state.restore_failures.get(ref, 0) < RESTORE_TRIES)
+    failures = {ref: tries for ref, tries in state.restore_failures.items() if ref in damaged}
+    return replace(state, quarantined=damaged, restore_failures=failures)
+
+
 def _ref(state: TaskState, record: Record) -> SnapshotRef | None:
     event = record.event
     assert isinstance(event, RestoreReady)
@@ -188,6 +206,7 @@ _HANDLERS: dict[type, Callable[[TaskState, Record], TaskState]] = {
     Notice: _notice,
     NoticeCancelled: _notice_cancelled,
     SnapshotSaved: _saved,
+    SnapshotFound: _found,
     RestoreReady: _restore_ready,
     RestoreFailed: _restore_failed,
     TaskExited: _exited,

@@ -10,6 +10,7 @@ from fsnap.core.effects import (
     Exit,
     Kill,
     Release,
+    Restore,
     Rollback,
     SaveFiles,
     Signal,
@@ -55,8 +56,33 @@ def test_a_restore_is_tried_twice_then_the_older_snapshot_then_it_gives_up() -> 
     assert life.state.quarantined == (newer,)
     end = life.happens(failed(life))
     assert end.effects == (Kill(), Exit(exit_code=176, outcome="restore-failed"))
-    assert life.state.quarantined == (newer, older)
     assert (life.state.held, life.state.state) == (False, State.RESTORING)
+
+
+def test_what_one_node_could_not_restore_the_next_one_tries() -> None:
+    """A retry after 176 must not start from nothing."""
+    life = evacuated()
+    life.happens(claim(Basis.UPLOADED), Facts(started=False))
+    life.happens(failed(life))
+    assert life.happens(failed(life)).trigger == "give_up"
+    again = life.happens(claim(Basis.GAVE_UP), Facts(started=False))
+    assert again.trigger == "claim"
+    assert isinstance(again.effects[0], Restore)
+    assert life.happens(failed(life)).trigger == "retry_restore"
+
+
+def test_a_damaged_snapshot_stays_out_when_a_node_gives_up() -> None:
+    life = started()
+    life.happens(CheckpointAsked(reason="r"))
+    older = saved(life)
+    life.happens(CheckpointAsked(reason="r"))
+    damaged = saved(life)
+    life.happens(claim(Basis.HOLDER_GONE), Facts(started=False))
+    life.happens(failed(life, corrupt=True))
+    life.happens(failed(life))
+    assert life.happens(failed(life)).trigger == "give_up"
+    assert life.state.quarantined == (damaged,)
+    assert [each.id for each in life.state.usable] == [older]
 
 
 def test_a_damaged_snapshot_is_not_tried_twice() -> None:
