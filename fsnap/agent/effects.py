@@ -313,7 +313,7 @@ class Executor:
     def _open_gate(self, verdict: str) -> None:
         gate, self._gate = self._gate, None
         if gate is not None and gate.open_gate(verdict) != 0 and verdict == "go":
-            logger.error("CRIU failed after its gate was opened")
+            raise CapsuleError("CRIU failed after its gate was opened")
 
     def _rollback(self) -> None:
         """Void the capture: a job rolls its gate back itself, one that has ended left it to us."""

@@ -177,15 +177,15 @@ class TaskLoop:
         reach(CrashPoint.RECORDED)
         pending = self._ledger.state.pending
         self._book.deadline_s = None if pending is None else pending.deadline_mono_ms / 1000
-        _log(decision, event)
         self._make_durable(decision)
+        _log(decision, event)
         reach(CrashPoint.DURABLE)
         try:
             for effect in record.effects:
                 self._executor.carry_out(effect, self._ledger.state)
                 reach(CrashPoint.EFFECT_BEGUN)
         except CapsuleError as problem:
-            self.post(CapsuleLost(message=str(problem)))
+            self.handle(CapsuleLost(message=str(problem)), seen_mono_s)
         self._after(event, decision)
 
     def _note(self, event: Event, seen_mono_s: float) -> None:

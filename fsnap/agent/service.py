@@ -15,6 +15,7 @@ from secrets import token_hex
 
 from loguru import logger
 
+from fsnap.agent.adoption import find_unrecorded
 from fsnap.agent.home import RunDir, journal_path
 from fsnap.agent.ledger import HEAD_PATIENCE, Ledger
 from fsnap.agent.node import this_node
@@ -24,7 +25,7 @@ from fsnap.agent.restart import start_again
 from fsnap.agent.settings import RunSettings
 from fsnap.capsule.control import become_subreaper
 from fsnap.clock import Clock, SystemClock
-from fsnap.core.events import CancelAsked, ClaimAsked, Event, Notice, RenewAsked
+from fsnap.core.events import CancelAsked, ClaimAsked, Event, Notice, RenewAsked, SnapshotFound
 from fsnap.core.model import TERMINAL, State, TaskState
 from fsnap.durable import write_atomic
 from fsnap.errors import (
@@ -36,7 +37,7 @@ from fsnap.errors import (
     StoreError,
     UsageError,
 )
-from fsnap.ids import command_digest
+from fsnap.ids import command_digest, task_key
 from fsnap.journal.errors import StoreBehind
 from fsnap.journal.local import Journal, set_aside
 from fsnap.journal.mirror import Mirror
@@ -155,6 +156,12 @@ class Service:
     def _check_identity(self, state: TaskState) -> None:
         if not state.command_digest or self._settings.fresh:
             return
+        ours = tuple(str(path) for path in self._settings.state_dirs)
+        if state.usable and state.state is not State.FAILED and state.config.state_dirs != ours:
+            raise UsageError(
+                f"task {state.task} has other state dirs: {', '.join(state.config.state_dirs)}",
+                hint="They must be the same on every node; or say --fresh to begin anew.",
+            )
         if state.command_digest != command_digest(self._settings.command):
             raise UsageError(
                 f"task {state.task} belongs to another command: {' '.join(state.command)[:200]}",
@@ -208,6 +215,7 @@ class Service:
         if reclaimed is not None:
             return reclaimed
         facts = parts.book.facts()
+        self._adopt_unrecorded(parts)
         if settings.fresh or ledger.state.state is State.FAILED:
             if ledger.state.state is not State.NEW:
                 renewal = RenewAsked(reason="fresh" if settings.fresh else "it had failed")
@@ -226,6 +234,22 @@ class Service:
         )
         parts.loop.handle(claim, self._clock.mono_s())
         return None
+
+    def _adopt_unrecorded(self, parts: Parts) -> None:
+        """Journal a snapshot that was whole when its node died, so that the claim can use it."""
+        ledger = parts.ledger
+        if self._settings.fresh:
+            return
+        ref = find_unrecorded(parts.store, f"tasks/{task_key(self._settings.task)}", ledger.state)
+        if ref is None:
+            return
+        found = SnapshotFound(ref=ref)
+        facts = parts.book.facts()
+        decision = ledger.decide(found, facts)
+        if decision.trigger is not None:
+            ledger.commit(found, facts, decision)
+            ledger.mirror()
+            logger.info("{}", decision.note)
 
     def _reclaimed_before_start(self, parts: Parts) -> Outcome | None:
         """A notice that came first: it is recorded, so that the next start does not count it again."""

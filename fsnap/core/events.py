@@ -71,6 +71,13 @@ class SnapshotSaved(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotFound(Event):
+    """A claimant found a whole snapshot of the last epoch, read every byte, and the journal lacks it."""
+
+    ref: SnapshotRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DumpFailed(Event):
     """A capture ended without a snapshot; the tree was rolled back and runs."""
 
@@ -137,6 +144,7 @@ EVENTS: dict[str, type[Event]] = {
         NoticeCancelled,
         Tick,
         SnapshotSaved,
+        SnapshotFound,
         DumpFailed,
         RestoreReady,
         CapsuleLost,

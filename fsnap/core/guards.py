@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fsnap.core.events import Event, RenewAsked, SnapshotSaved
+from fsnap.core.events import Event, RenewAsked, SnapshotFound, SnapshotSaved
 from fsnap.core.model import State, TaskState
 
 Guard = Callable[[TaskState, Event], bool]
@@ -29,7 +29,7 @@ def renewal_is_due(state: TaskState, event: Event) -> bool:
 
 def is_verified(state: TaskState, event: Event) -> bool:
     """The event that says that every byte is stored and verified, with a manifest."""
-    return isinstance(event, SnapshotSaved) and bool(event.ref.manifest)
+    return isinstance(event, SnapshotSaved | SnapshotFound) and bool(event.ref.manifest)
 
 
 def is_final(state: TaskState, event: Event) -> bool:

@@ -38,13 +38,14 @@ from fsnap.core.events import (
     RenewAsked,
     RestoreFailed,
     RestoreReady,
+    SnapshotFound,
     SnapshotSaved,
     TaskExited,
     Tick,
 )
 from fsnap.core.fold import RESTORE_TRIES
 from fsnap.core.guards import TASK_GUARDS
-from fsnap.core.model import TERMINAL, Basis, Facts, State, TaskState
+from fsnap.core.model import LIVE, TERMINAL, Basis, Facts, State, TaskState
 from fsnap.errors import EXIT_CHECKPOINTED, EXIT_RECLAIMED_UNSAVED, EXIT_RESTORE_FAILED
 
 HOLD_GRACE_MS = 30_000
@@ -239,6 +240,13 @@ def _snapshot_saved(state: TaskState, event: Event, facts: Facts) -> Decision:
     )
 
 
+def _snapshot_found(state: TaskState, event: Event, facts: Facts) -> Decision:
+    assert isinstance(event, SnapshotFound)
+    if state.state not in LIVE or state.finishing or event.ref.id in {ref.id for ref in state.snapshots}:
+        return _nothing(state)
+    return _do(state, "adopt", note=f"snapshot {event.ref.id} was whole when its node died")
+
+
 def _dump_failed(state: TaskState, event: Event, facts: Facts) -> Decision:
     assert isinstance(event, DumpFailed)
     if state.state in (State.DUMPING, State.PREDUMPING):
@@ -301,7 +309,7 @@ def _task_exited(state: TaskState, event: Event, facts: Facts) -> Decision:
     if state.state in (State.UPLOADED, State.COMPLETED, State.FAILED):
         return _nothing(state)
     if state.state is State.RESTORING:
-        return _ended(state, event.exit_code)
+        return _nothing(state)  # CRIU's own doing: what it restored was never released
     if event.exit_code == 0 and not state.config.shared_state:
         return _do(state, "finish", SaveFiles(snapshot_id=snapshot_id(state)), note="ended; saves its files")
     if state.state in (State.PREDUMPING, State.DUMPING) and event.exit_code == 0:
@@ -335,6 +343,7 @@ _RULES: dict[type[Event], Callable[[TaskState, Event, Facts], Decision]] = {
     Tick: _tick,
     CheckpointAsked: _checkpoint_asked,
     SnapshotSaved: _snapshot_saved,
+    SnapshotFound: _snapshot_found,
     DumpFailed: _dump_failed,
     RestoreReady: _restore_ready,
     RestoreFailed: _restore_failed,
