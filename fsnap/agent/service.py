@@ -175,7 +175,7 @@ class Service:
         loop = parts.loop
         adopted = parts.capsules.left_alive() and take_over(parts, loop)
         if not adopted:
-            early = self._claim(parts)
+            early = self._claim_until_won(parts)
             if early is not None:
                 return early
         if parts.executor.exit is None:
@@ -203,6 +203,21 @@ class Service:
             parts.restorer.restore_completed(files[-1])
         logger.info("task {} ended with {} before; its files are here again", state.task, state.exit_code)
         return Outcome(exit_code=state.exit_code or 0, outcome="exited")
+
+    def _claim_until_won(self, parts: Parts) -> Outcome | None:
+        """Claim; what is there is looked at again when another record comes first.
+
+        That may be one which the holder had under way when it died, and which changes nothing.
+        """
+        while True:
+            try:
+                return self._claim(parts)
+            except Fenced as lost:
+                logger.info("{}: looks again", lost)
+                parts.capsules.end()
+            state = parts.ledger.pull()
+            if state.state is State.COMPLETED and not self._settings.fresh:
+                return self._already_completed(parts, state)
 
     def _claim(self, parts: Parts) -> Outcome | None:
         """Take the claim, or say why ``run`` ends before anything was started."""

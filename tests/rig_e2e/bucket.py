@@ -20,16 +20,16 @@ from fsnap.journal.mirror import read_records
 from fsnap.snapshots.fetch import Snapshot
 from fsnap.stores.base import Store
 from fsnap.stores.urls import open_store
-from tests.rig_e2e.cloud import TASK, Cloud
+from tests.rig_e2e.cloud import Cloud
 
 
-def audit(cloud: Cloud, task: str = TASK) -> list[Record]:
+def audit(cloud: Cloud) -> list[Record]:
     """Every snapshot that the journal names is in the store to the last chunk; the records.
 
     And each record's decision is what its facts lead to, the epochs count up by claims alone, and no epoch
     released more than one tree.
     """
-    store = open_store(cloud.store, create=False)
+    store, task = open_store(cloud.store, create=False), cloud.task
     records = read_records(store, task)
     for ref in fold_all(TaskState(task=task), records).snapshots:
         assert_stored(store, task, ref)
@@ -81,6 +81,11 @@ def assert_epochs(records: list[Record]) -> None:
         assert released <= 1
 
 
+def journal(cloud: Cloud) -> list[Record]:
+    """The task's records in the store, just now."""
+    return read_records(open_store(cloud.store, create=False), cloud.task)
+
+
 def triggers(records: list[Record]) -> list[str]:
     """The records' triggers, in order."""
     return [record.trigger for record in records]
@@ -89,9 +94,9 @@ def triggers(records: list[Record]) -> list[str]:
 class Watcher:
     """Holds the journal against the store all the time; a claim that comes before its bytes is kept."""
 
-    def __init__(self, cloud: Cloud, task: str = TASK) -> None:
+    def __init__(self, cloud: Cloud) -> None:
         self._store = open_store(cloud.store, create=False)
-        self._task = task
+        self._task = cloud.task
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._checked: set[str] = set()

@@ -25,6 +25,9 @@ from tools.rig import MetadataService, Node, NodeProcess, Rig
 RELAY = Path(__file__).with_name("relay.py")
 COMMAND = (sys.executable, "-I", "-S", str(RELAY))
 TASK = "T"
+JOB = "5dfe2ab5-3d3a-4a5b-a8b5-3ab3a2a8d1d5"
+"""The task's id under AWS Batch."""
+
 STATE = "/srv/relay"
 """The state dir: at the same path on every node, and each node's own."""
 
@@ -56,9 +59,9 @@ class Attempt(harness.Attempt):
         self.stderr = Reader(process.stderr)
         self.exit_code = -1
 
-    def wait_step(self, step: int) -> None:
-        """Until the task has printed that it is at *step*."""
-        self.wait_stdout(f"step {step} ")
+    def wait_steps(self, count: int) -> None:
+        """Until the task has printed so many steps in this attempt."""
+        self.wait(f"{count} steps", lambda: self.stdout.data.count(b"step ") >= count)
 
     def wait_trace(self, step: int) -> None:
         """The same by its file, for an attempt whose stdout goes to one."""
@@ -85,17 +88,21 @@ class Machine:
         return Path(f"/proc/{self.node.pid}/root{path}")
 
     def run(
-        self, *flags: str, env: Mapping[str, str] | None = None, command: Sequence[str] = COMMAND
+        self,
+        *flags: str,
+        env: Mapping[str, str] | None = None,
+        command: Sequence[str] = COMMAND,
+        cwd: str = STATE,
     ) -> Attempt:
         """Start the task here, or go on with it."""
         line = [str(FSNAP), "run", "--store", self.cloud.store, "--verbose"]
-        if not self.cloud.scheduled:
+        if self.cloud.task == TASK:
             line += ["--task", TASK]
         metadata = {} if self._service is None else self.service.env
         process = self.node.popen(
             [*line, *flags, "--", *command],
             env={"FSNAP_HOME": HOME, **self.cloud.env, **metadata, **(env or {})},
-            cwd=STATE,
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -153,8 +160,8 @@ class Cloud:
         self.env = {"PACE": "0.1", **env}
         self.outside = dict(outside)
         self.attempts: list[Attempt] = []
-        self.scheduled = False
-        """The task's id comes from a scheduler's variables."""
+        self.task = TASK
+        """Another one comes from a scheduler's variables."""
         self._count = itertools.count()
 
     def machine(self, *metadata_flags: str, metadata: bool = True) -> Machine:
@@ -165,8 +172,9 @@ class Cloud:
         node = self.rig.node(name, monotonic_offset_s=monotonic_s, boottime_offset_s=boottime_s)
         return Machine(self, node, self.rig.metadata(*metadata_flags, node=node) if metadata else None)
 
-    def status(self, task: str = TASK, *, healthy: bool = True) -> dict[str, Any]:
-        """What ``fsnap status`` says of *task*, asked on a machine that has nothing but the store."""
+    def status(self, task: str = "", *, healthy: bool = True) -> dict[str, Any]:
+        """What ``fsnap status`` says of it, asked on a machine that has nothing but the store."""
+        task = task or self.task
         run = subprocess.run(
             [FSNAP, "status", task, "--store", self.store, "--json"],
             env={**os.environ, **self.outside},
@@ -190,6 +198,11 @@ class Cloud:
     def stderr(self) -> bytes:
         """The same for the task's stderr."""
         return b"".join(attempt.task_stderr for attempt in self.attempts)
+
+
+def batch(number: int, **more: str) -> dict[str, str]:
+    """What AWS Batch puts into the container of a job's attempt *number*."""
+    return {"AWS_BATCH_JOB_ID": JOB, "AWS_BATCH_JOB_ATTEMPT": str(number), **more}
 
 
 def assert_same(cloud: Cloud, last: Machine, expected: Reference) -> None:

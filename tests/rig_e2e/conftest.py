@@ -6,11 +6,14 @@ import functools
 import itertools
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.faulty_proxy import Fault, FaultyProxy
 from tests.rig_e2e.cloud import Cloud, Reference, refer
 from tests.servers import S3Server, ministack
 from tools.rig import Rig
@@ -55,6 +58,18 @@ def reference(checkout: Path) -> Callable[..., Reference]:
     return run
 
 
+@contextmanager
+def serving(proxy: FaultyProxy) -> Iterator[int]:
+    """Let *proxy* serve; the port."""
+    thread = threading.Thread(target=proxy.serve, daemon=True)
+    thread.start()
+    try:
+        yield int(proxy.endpoint.rpartition(":")[2])
+    finally:
+        proxy.stop()
+        thread.join()
+
+
 def s3_cloud(
     rig: Rig, server: S3Server, monkeypatch: pytest.MonkeyPatch, *, port: int | None = None
 ) -> Cloud:
@@ -77,3 +92,16 @@ def cloud(rig: Rig, s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Cloud:
 def file_cloud(rig: Rig, shared: Path) -> Cloud:
     """Nodes that share a directory."""
     return Cloud(rig, f"file://{shared}/store", {}, {})
+
+
+@pytest.fixture
+def brake(s3: S3Server) -> FaultyProxy:
+    """What stands before the bucket of ``braked``: set ``delay_s``, and each request takes so much longer."""
+    return FaultyProxy(s3.endpoint, {Fault.DELAYED: 1.0}, seed=0, delay_s=0.0)
+
+
+@pytest.fixture
+def braked(rig: Rig, s3: S3Server, brake: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    """Nodes whose way to the bucket can be made slow."""
+    with serving(brake) as port:
+        yield s3_cloud(rig, s3, monkeypatch, port=port)

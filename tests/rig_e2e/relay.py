@@ -1,7 +1,7 @@
 """The task that the nodes hand on: three processes, pipes, files, ``/tmp`` and ``/dev/shm``.
 
 Run as a program.  What it prints and leaves in the current directory follows from the
-environment alone: ``STEPS`` steps (30) of at least ``PACE`` seconds, ``BALLAST_MIB`` of memory that does not
+environment alone: ``STEPS`` steps (50) of at least ``PACE`` seconds, ``BALLAST_MIB`` of memory that does not
 compress, the exit code ``EXIT``.  With ``BEATS``, a directory, it says some fifty times a second
 to the file there that has the host's name what the time is.
 """
@@ -16,7 +16,7 @@ import subprocess
 import time
 from pathlib import Path
 
-STEPS = int(os.environ.get("STEPS", "30"))
+STEPS = int(os.environ.get("STEPS", "50"))
 PACE_S = float(os.environ.get("PACE", "0.1"))
 BALLAST_MIB = int(os.environ.get("BALLAST_MIB", "0"))
 BEATS = os.environ.get("BEATS", "")
@@ -86,7 +86,8 @@ def write_files(step: int, digest: str) -> None:
 
 
 def main() -> int:
-    ballast = random.Random(7).randbytes(BALLAST_MIB << 20)
+    dice = random.Random(7)
+    ballast = b"".join(dice.randbytes(1 << 20) for _ in range(BALLAST_MIB))
     ballast_digest = hashlib.sha256(ballast).hexdigest()
     table = Table()
     spiller = subprocess.Popen(

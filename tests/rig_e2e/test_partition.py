@@ -8,15 +8,15 @@ clock is one on all nodes of a rig.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from fsnap.journal.mirror import journal_prefix, read_records
+from fsnap.journal.mirror import journal_prefix
 from fsnap.stores.urls import open_store
-from tests.faulty_proxy import Fault, FaultyProxy, faulty_proxy
-from tests.rig_e2e.bucket import audit, triggers
+from tests.faulty_proxy import Fault, FaultyProxy
+from tests.rig_e2e.bucket import audit, journal, triggers
 from tests.rig_e2e.cloud import (
     CHECKPOINTED,
     FENCED,
@@ -27,7 +27,7 @@ from tests.rig_e2e.cloud import (
     Reference,
     assert_same_files,
 )
-from tests.rig_e2e.conftest import PORT
+from tests.rig_e2e.conftest import PORT, serving
 from tests.rig_e2e.relay import BEAT_S
 from tests.servers import S3Server
 
@@ -75,8 +75,7 @@ def start(machine: Machine, shared: Path, number: int, *, interval: str = "1") -
 
 def committed(cloud: Cloud, count: int) -> Callable[[], bool]:
     """Whether the task's journal has *count* snapshots."""
-    store = open_store(cloud.store, create=False)
-    return lambda: triggers(read_records(store, TASK)).count("checkpointed") >= count
+    return lambda: triggers(journal(cloud)).count("checkpointed") >= count
 
 
 def states(machine: Machine) -> set[str]:
@@ -206,8 +205,23 @@ class SlowClaim(FaultyProxy):
         return None
 
 
+@pytest.fixture
+def slow_claim(cloud: Cloud, s3: S3Server) -> Iterator[Callable[[float], SlowClaim]]:
+    """Makes the next node's way to the bucket one on which its claim takes so many seconds."""
+    proxy = SlowClaim(s3.endpoint, {}, seed=0)
+    with serving(proxy) as port:
+        way = cloud.rig.forward(PORT + 1, to_port=port)
+
+        def arm(seconds: float) -> SlowClaim:
+            proxy.slow_s = seconds
+            cloud.env["AWS_ENDPOINT_URL"] = f"http://{way}"
+            return proxy
+
+        yield arm
+
+
 def test_the_wait_begins_when_the_claim_is_made_not_when_it_was_asked_for(
-    cloud: Cloud, s3: S3Server, shared: Path, beats: Beats, monkeypatch: pytest.MonkeyPatch
+    cloud: Cloud, slow_claim: Callable[[float], SlowClaim], shared: Path, beats: Beats
 ) -> None:
     """The old copy may renew its lease until the claim is there."""
     _, zeroth = begin(cloud, beats, shared)
@@ -216,15 +230,27 @@ def test_the_wait_begins_when_the_claim_is_made_not_when_it_was_asked_for(
     old = cloud.machine(metadata=False)
     first = start(old, shared, 2, interval="off")
     first.wait("progress", lambda: bool(beats.of(old)))
-    monkeypatch.setattr("tests.faulty_proxy.FaultyProxy", SlowClaim)
-    with faulty_proxy(s3.endpoint, {}, seed=0) as proxy:
-        assert isinstance(proxy, SlowClaim)
-        proxy.slow_s = 5.0
-        way = cloud.rig.forward(PORT + 1, to_port=int(proxy.endpoint.rpartition(":")[2]))
-        new = cloud.machine(metadata=False)
-        cloud.env["AWS_ENDPOINT_URL"] = f"http://{way}"
-        second = start(new, shared, 3)
-        second.wait("the claim", lambda: not proxy.slow_s)
-        time.sleep(4.5)
-        old.node.disconnect()
-        come_back(first, second, beats)
+    new = cloud.machine(metadata=False)
+    proxy = slow_claim(5.0)
+    second = start(new, shared, 3)
+    second.wait("the claim", lambda: not proxy.slow_s)
+    time.sleep(4.5)
+    old.node.disconnect()
+    come_back(first, second, beats)
+
+
+def test_a_claim_that_was_overtaken_by_the_old_copys_record_is_made_again(
+    cloud: Cloud, slow_claim: Callable[[float], SlowClaim], shared: Path, beats: Beats
+) -> None:
+    """That a checkpoint of the old copy came first changes nothing: the attempt is still the later one."""
+    old, first = begin(cloud, beats, shared)
+    new = cloud.machine(metadata=False)
+    proxy = slow_claim(2.5)
+    second = start(new, shared, 2)
+    second.wait("the claim", lambda: not proxy.slow_s)
+    first.finish(FENCED)
+    second.wait("progress", lambda: bool(beats.of(new)))
+    beats.assert_apart(old, new)
+    second.process.terminate()
+    second.finish(CHECKPOINTED)
+    assert [record.trigger for record in audit(cloud)].count("claim") == 1

@@ -19,12 +19,12 @@ pytestmark = pytest.mark.criu
 MakeReference = Callable[..., Reference]
 
 
-def hand_on(cloud: Cloud, *, steps: tuple[int, ...] = (6, 16)) -> Machine:
-    """Reclaimed at each of *steps*, with 30 s of notice; the node on which it came to its end."""
-    for step in steps:
+def hand_on(cloud: Cloud, *, times: int = 2) -> Machine:
+    """Reclaimed so many times, with 30 s of notice; the node on which it came to its end."""
+    for _ in range(times):
         machine = cloud.machine()
         attempt = machine.run()
-        attempt.wait_step(step)
+        attempt.wait_steps(4)
         machine.give_notice(30)
         attempt.finish(CHECKPOINTED)
         machine.assert_idle()
@@ -75,7 +75,7 @@ def test_two_reclaims_with_seaweedfs(
 
 def test_the_tasks_own_exit_code(cloud: Cloud, reference: MakeReference) -> None:
     cloud.env["EXIT"] = "7"
-    last = hand_on(cloud, steps=(12,))
+    last = hand_on(cloud, times=1)
     assert cloud.attempts[-1].exit_code == 7
     assert_same(cloud, last, reference(EXIT="7"))
     state = cloud.status()
@@ -88,12 +88,12 @@ def test_the_next_attempt_begins_while_the_node_before_still_stands(
     """The deadline comes when the task is long at work elsewhere."""
     first = cloud.machine()
     attempt = first.run()
-    attempt.wait_step(5)
+    attempt.wait_steps(4)
     first.give_notice(6)
     attempt.finish(CHECKPOINTED)
     second = cloud.machine()
     attempt = second.run()
-    attempt.wait_step(15)
+    attempt.wait_steps(4)
     second.give_notice(6)
     attempt.finish(CHECKPOINTED)
     third = cloud.machine()
