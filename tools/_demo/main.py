@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
@@ -32,6 +33,9 @@ def main() -> int:
             finally:
                 for number in ENDS:
                     signal.signal(number, signal.SIG_IGN)  # what was made is taken down first
+    except BrokenPipeError:  # whoever read this has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
     except (RuntimeError, FsnapError, OSError) as problem:
         screen.line()
         if wish.number:  # it went to helpers too, and they may have been missed first
