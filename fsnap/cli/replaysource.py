@@ -282,7 +282,9 @@ def _store(url: str) -> Store:
 def _from_store(store: Store, task: str | None) -> Journals:
     names = sorted(task_names(store)) if task is None else [_checked(task)]
     journals = (_task_in_store(store, name) for name in names)
-    return Journals(source=store.url, tasks=tuple(journal for journal in journals if journal.found))
+    return Journals(
+        source=store.url, tasks=tuple(one for one in journals if one.last_seq() or one.known_last_seq)
+    )
 
 
 def _checked(task: str) -> str:
@@ -300,7 +302,7 @@ def _task_in_store(store: Store, task: str) -> TaskJournal:
     keys = [row.key for row in store.list(prefix) if re.fullmatch(r"[0-9]{10}\.json", row.key[len(prefix) :])]
     firsts = [int(key[len(prefix) : -len(".json")]) for key in keys]
     bodies = _bodies(store, keys)
-    for first, after, body in zip(firsts, [*firsts[1:], 0], bodies, strict=True):
+    for first, after, body in zip(firsts, [*firsts, 0][1:], bodies, strict=True):
         plains = _of_object(body) if isinstance(body, bytes) else body
         if isinstance(plains, str):
             last = min(max(first, after - 1), first + MAX_BATCH_RECORDS)

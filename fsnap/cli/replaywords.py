@@ -9,7 +9,7 @@ from typing import Any
 from fsnap.cli.render import plain, size
 from fsnap.cli.replayview import TaskView, View
 from fsnap.core.attempts import Attempt
-from fsnap.core.events import ClaimAsked, Notice, SnapshotSaved
+from fsnap.core.events import ClaimAsked, Notice, SnapshotFound, SnapshotSaved
 from fsnap.core.records import Record
 from fsnap.core.replay import Step, Verdict
 from fsnap.core.status import duration
@@ -54,7 +54,9 @@ def _attempt(one: Attempt) -> str:
         text += f", repeating {seconds(one.repeats_ms)} or more"
     ends = {"lost": "its node was lost", "": "goes on"}
     text += f"; {ends.get(one.end, one.end)}"
-    return text + (f" after {seconds(one.run_ms)} of run time" if one.ran and one.end else "")
+    if not one.ran or not one.end or (one.end == "lost" and not one.run_ms):
+        return text
+    return f"{text} after {seconds(one.run_ms)} of run time" + (" or more" if one.end == "lost" else "")
 
 
 def record_rows(steps: Sequence[Step]) -> list[tuple[str, ...]]:
@@ -103,7 +105,7 @@ def _what(record: Record) -> str:
     if isinstance(event, Notice):
         length = f", window {window(event.window_ms)}" if event.action != "rebalance" else ""
         return f"notice from {event.provider}{length}: {record.note}"
-    if isinstance(event, SnapshotSaved):
+    if isinstance(event, SnapshotSaved | SnapshotFound):
         ref = event.ref
         text = f"{ref.kind} snapshot {ref.id}: {size(ref.bytes)}, {size(ref.stored_bytes)} stored"
         return f"{record.note}: {text}" if record.note else text
@@ -134,6 +136,7 @@ def outcome(reclaim: Reclaim) -> str:
     if reclaim.outcome is Outcome.LATE:
         return f"NOT SAVED IN TIME: committed {seconds(-(margin_ms or 0))} after the deadline"
     return {
+        Outcome.ADOPTED: "saved: the dump was whole when the node went, and the next one recorded it",
         Outcome.UNSAVED: "NOT SAVED: no final commit",
         Outcome.CANCELLED: "the notice was taken back, the task ran on",
         Outcome.ENDED: "the task ended by itself before the deadline",
@@ -143,6 +146,8 @@ def outcome(reclaim: Reclaim) -> str:
 
 
 def otherwise_words(one: Otherwise) -> str:
+    if one.saved is None:
+        return "would have been dumped too; whether that would have failed as well, no number tells"
     if one.commit_ms is None:
         return f"would not have been dumped: {plain(one.why)}"
     how = "as measured" if one.measured else "as planned"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fsnap.core.events import ClaimAsked, RestoreReady, SnapshotSaved
+from fsnap.core.events import ClaimAsked, RestoreReady, SnapshotFound, SnapshotSaved
 from fsnap.core.model import Basis
 from fsnap.core.records import Record
 from fsnap.core.replay import Step
@@ -61,7 +61,7 @@ def attempts(steps: Sequence[Step]) -> list[Attempt]:
 def _attempts(steps: Sequence[Step]) -> Iterator[Attempt]:
     claims = [place for place, step in enumerate(steps) if step.record.trigger in CLAIMS]
     reached_ms = 0
-    for place, after in zip(claims, [*claims[1:], None], strict=True):
+    for place, after in zip(claims, [*claims, None][1:], strict=True):
         mine = steps[place:after]
         following = steps[after].record.event if after is not None else None
         attempt = _attempt(mine, following, reached_ms)
@@ -79,11 +79,14 @@ def _attempt(steps: Sequence[Step], following: object, reached_ms: int) -> Attem
     if not isinstance(claim.event, ClaimAsked):
         return None
     snapshot_id, began_ms, ran = _beginning(steps)
-    last = next(s.record for s in reversed(steps) if s.record.trigger not in ("note", "renew"))
+    last = next(s.record for s in reversed(steps) if s.record.trigger not in ("note", "renew", "adopt"))
     end = ENDS.get(last.trigger, "")
     if not end and isinstance(following, ClaimAsked):
         end = ENDS_BY_CLAIM.get(following.basis, "")
     run_ms = max([began_ms, *(s.record.facts.run_ms for s in steps if s.record.facts.started)])
+    run_ms = max(
+        [run_ms, *(s.record.event.ref.run_ms for s in steps if isinstance(s.record.event, SnapshotFound))]
+    )
     if last.trigger == "commit" and isinstance(last.event, SnapshotSaved):
         run_ms = last.event.ref.run_ms  # the clock went on during the freeze
     return Attempt(

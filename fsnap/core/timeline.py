@@ -20,6 +20,7 @@ from fsnap.core.events import (
     NoticeCancelled,
     RestoreFailed,
     RestoreReady,
+    SnapshotFound,
     SnapshotSaved,
 )
 from fsnap.core.records import Record
@@ -37,6 +38,8 @@ class Outcome(StrEnum):
     """The final dump, within the window."""
     LATE = "late"
     """The final dump, after the deadline."""
+    ADOPTED = "adopted"
+    """The final dump was stored whole when the node went, and recorded by the next one."""
     UNSAVED = "unsaved"
     """No final dump: the last periodic checkpoint stands, or nothing."""
     CANCELLED = "cancelled"
@@ -89,8 +92,8 @@ class Reclaim:
 
     @property
     def saved(self) -> bool:
-        """The final dump was committed within the window."""
-        return self.outcome is Outcome.COMMITTED
+        """The final dump was committed within the window, or was whole when the node went."""
+        return self.outcome in (Outcome.COMMITTED, Outcome.ADOPTED)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -159,21 +162,25 @@ class _Open:
 def reclaims(steps: Iterable[Step]) -> list[Reclaim]:
     """Every notice with a deadline, in order."""
     found: list[_Open] = []
-    boot = ""
+    held_by = ("", "")
     for step in steps:
         record = step.record
         if isinstance(record.event, ClaimAsked | RestoreReady | RestoreFailed):
-            boot = record.event.holder.boot_id
+            held_by = (record.node, record.event.holder.boot_id)
+        boot = held_by[1] if held_by[0] == record.node else ""
         taken = False
         for one in found:
             if one.phase == "window" and one.epoch == record.epoch:
-                taken = True
-                _in_window(one, step, one.at_ms(record, boot))
+                if record.trigger == "adopt":
+                    _adopted(one, record)
+                elif record.node == one.record.node:
+                    taken = True
+                    _in_window(one, step, one.at_ms(record, boot))
             elif one.phase != "done" and record.trigger in CLAIMS:
                 _claimed(one, record, one.at_ms(record, boot))
             elif one.phase == "restore" and one.epoch == record.epoch:
                 _restoring(one, record, one.at_ms(record, boot))
-            if one.phase != "done":
+            if one.phase == "restore" or (one.phase == "window" and record.node == one.record.node):
                 one.last_ms = max(one.last_ms, one.at_ms(record, boot))
         event = record.event
         if isinstance(event, Notice) and event.action != "rebalance" and not taken:
@@ -257,6 +264,19 @@ def _none_stands(one: _Open, step: Step) -> bool:
         return not step.after.standing
     event = step.record.event
     return isinstance(event, NoticeCancelled) and event.notice_id == one.notice.notice_id
+
+
+def _adopted(one: _Open, record: Record) -> None:
+    """A claimant found a snapshot whole whose record the noticed node did not get to make."""
+    ref = record.event.ref if isinstance(record.event, SnapshotFound) else None
+    if ref is None or one.going is None:
+        return
+    one.remarks.append(f"{record.node} found the snapshot {ref.id} whole, and recorded it")
+    if one.going[0] == "dump" and one.going[3] == ref.id:
+        one.end(None, "stored; the node went before it could say so")
+        one.outcome = Outcome.ADOPTED
+        one.begin("wait", one.last_ms, record.seq)
+        one.phase = "wait"
 
 
 def _claimed(one: _Open, record: Record, now: int) -> None:

@@ -120,14 +120,16 @@ class Otherwise:
     window_ms: int
     dumps: bool
     commit_ms: int | None
-    """From the notice; ``None``: no dump."""
+    """From the notice; ``None``: no dump, or it can't be told."""
     measured: bool
     """*commit_ms* is what this dump took, not the planner's estimate."""
     why: str
 
     @property
-    def saved(self) -> bool:
-        """The dump would have been tried, and would have fitted."""
+    def saved(self) -> bool | None:
+        """Whether the dump would have been tried and have fitted; ``None``: the one that was tried failed."""
+        if self.dumps and self.commit_ms is None:
+            return None
         return self.commit_ms is not None and self.commit_ms <= self.window_ms
 
 
@@ -193,13 +195,14 @@ def otherwise(chart: Chart, replayed: Replay, reclaims: Iterable[Reclaim], what:
         measured = dumps and reclaim.committed_ms is not None and not what.facts
         age_ms = step.record.facts.notice_age_ms
         planned = plan_evacuation(what.of_facts(step.record.facts, step.before), window_ms - age_ms)
-        commit_ms = reclaim.committed_ms if measured else planned.commit_ms + age_ms if dumps else None
+        failed = any(stage.name == "dump" for stage in reclaim.stages) and reclaim.committed_ms is None
+        commit_ms = planned.commit_ms + age_ms if dumps and not failed else None
         found.append(
             Otherwise(
                 seq=reclaim.seq,
                 window_ms=window_ms,
                 dumps=dumps,
-                commit_ms=commit_ms,
+                commit_ms=reclaim.committed_ms if measured else commit_ms,
                 measured=measured,
                 why=decision.note,
             )

@@ -172,7 +172,7 @@ class Lab:
         while len(self.snapshots()) < count:
             if time.monotonic() > end:
                 raise RuntimeError(f"no {count} snapshots")
-            time.sleep(0.02)
+            time.sleep(0.002)
 
     def packs(self) -> set[Path]:
         """All packs in the store."""

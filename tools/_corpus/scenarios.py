@@ -128,6 +128,25 @@ def lost_nodes(lab: Lab) -> None:
     lab.start("--attempt", "2").ends(0)
 
 
+def lost_before_the_record(lab: Lab) -> None:
+    """A node vanishes before it could record what it had stored; the next one finds it whole."""
+    lab.task(steps=20)
+    lab.flags += ["--lease", "2"]
+    run = lab.start("--attempt", "1", "--interval", "0.5")
+    lab.until_snapshots(1)
+    run.vanish()
+    lab.start("--attempt", "2").ends(0)
+
+
+def lost_before_any_snapshot(lab: Lab) -> None:
+    """A node vanishes with all there was, and the task begins again."""
+    lab.task(steps=8)
+    run = lab.start("--attempt", "1", "--lease", "1")
+    run.said("step 3\n")
+    run.vanish()
+    lab.start("--attempt", "2").ends(0)
+
+
 def reclaimed_while_restoring(lab: Lab) -> None:
     """The next node goes before it could release the tree; the earlier snapshot stands."""
     lab.task(steps=30)
@@ -207,6 +226,8 @@ SCENARIOS: dict[str, Callable[[Lab], None]] = {
         restore_failed_and_restarted,
         window_too_short,
         lost_nodes,
+        lost_before_the_record,
+        lost_before_any_snapshot,
         reclaimed_while_restoring,
         cancelled_by_the_user,
         sigterm_is_a_notice,
