@@ -10,7 +10,7 @@ from fsnap.agent.ledger import Ledger
 from fsnap.capsule import identity
 from fsnap.clock import Clock
 from fsnap.core.claim import Sight, Verdict, judge
-from fsnap.core.model import Attempt, Holder, TaskState
+from fsnap.core.model import TERMINAL, Attempt, Holder, TaskState
 from fsnap.errors import NotOurs
 from fsnap.journal.heartbeat import Heartbeat
 from fsnap.stores.base import Store
@@ -70,13 +70,18 @@ class Claimant:
         )
         return judge(state, sight)
 
-    def wait(self, interrupted: Callable[[], bool]) -> Verdict:
-        """The verdict that allows the claim, after ``--wait`` seconds at most; else :class:`NotOurs`."""
+    def wait(self, interrupted: Callable[[], bool]) -> Verdict | None:
+        """The verdict that allows the claim, after ``--wait`` seconds at most; else :class:`NotOurs`.
+
+        ``None`` when the task has ended meanwhile: there is nothing to claim.
+        """
         began = self._clock.mono_s()
         beat = None
         seen_since = began
         while True:
             state = self._ledger.pull()
+            if state.state in TERMINAL:
+                return None
             now = self._clock.mono_s()
             latest = Heartbeat.read(self._store, self._task)
             if latest != beat:

@@ -222,10 +222,12 @@ class Service:
     def _claim(self, parts: Parts) -> Outcome | None:
         """Take the claim, or say why ``run`` ends before anything was started."""
         ledger, settings = parts.ledger, self._settings
-        if ledger.state.state not in (State.COMPLETED, State.FAILED):
-            basis = parts.claimant.wait(lambda: not self._pending.empty()).basis
-        else:
-            basis = None
+        basis = None
+        if ledger.state.state not in TERMINAL:
+            verdict = parts.claimant.wait(lambda: not self._pending.empty())
+            basis = None if verdict is None else verdict.basis
+            if ledger.state.state is State.COMPLETED and not settings.fresh:
+                return self._already_completed(parts, ledger.state)
         reclaimed = self._reclaimed_before_start(parts)
         if reclaimed is not None:
             return reclaimed
