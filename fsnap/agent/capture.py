@@ -298,7 +298,7 @@ class Capturer:
             start = min(start, end)
             emitted[name] = output.base + start
             capture.add_blob(f"{name}-tail", _slice(self._run_dir.spool(name), start, end))
-            if output.target is not None:
+            if output.target is not None and output.exact:
                 capture.add_file(f"{name}-file", output.target, emitted[name])
         return emitted
 

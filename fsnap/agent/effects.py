@@ -91,6 +91,8 @@ class Executor:
         self._result: CaptureResult | None = None
         self._committed = False
         """The gate is that of a final dump whose commit is recorded."""
+        self._unsent = 0
+        """A signal that came before there was a task to take it."""
         self.token = 0
         self.exit: Exit | None = None
         self._claimed_s: float | None = None
@@ -225,7 +227,7 @@ class Executor:
 
     def _start(self, job: Job, token: int, state: TaskState, effect: Start) -> None:
         try:
-            while self._clock.mono_s() < self._not_before_s(effect):
+            while self._clock.mono_s() < self._not_before_s(effect) and not self._waiting_signal():
                 job.checkpoint()
                 self._clock.sleep(0.2)
             self._trees.take_baseline()
@@ -237,8 +239,13 @@ class Executor:
                 output.start(0)
             self._book.started = True
             self._run_clock.start(0)
+            if number := self._waiting_signal():
+                self._report(token, TaskExited(exit_code=128 + number))
+                return
             failed = start_task(control, self._settings)
             reach(CrashPoint.STARTED)
+            if number := self._waiting_signal():
+                control.request("signal", signal=number)
         except Cancelled:
             return
         except (FsnapError, OSError) as problem:
@@ -330,8 +337,13 @@ class Executor:
         self.run_on()
 
     def _signal(self, number: int) -> None:
-        if self._capsules.control is not None:
-            self._capsules.control.request("signal", signal=number)
+        self._unsent = number
+        control = self._capsules.control
+        if control is not None and control.request("signal", signal=number)["sent"]:
+            self._unsent = 0
+
+    def _waiting_signal(self) -> int:
+        return self._unsent
 
     def _kill(self) -> None:
         """End the tree: a dumped one by CRIU itself, so that it cleans up behind itself."""

@@ -16,7 +16,7 @@ from fsnap.capsule.control import Control
 from fsnap.clock import Clock, rfc3339
 from fsnap.core.budget import plan_evacuation
 from fsnap.core.model import Facts, TaskState
-from fsnap.errors import CapsuleError, Fenced, FsnapError
+from fsnap.errors import CapsuleError, Fenced, FsnapError, StoreError
 from fsnap.journal.heartbeat import Beat, Heartbeat
 from fsnap.stores.base import Store
 
@@ -79,8 +79,14 @@ class Lease:
             control.request("lease", seconds=max(0.0, left_s))
 
     def start(self) -> None:
-        """Renew once, then again in a thread; :class:`Fenced`, :class:`StoreError` from the first."""
-        self.renew()
+        """Renew once, then again in a thread; :class:`Fenced` from the first.
+
+        Without the store the task is live all the same, paused if it has a lease.
+        """
+        try:
+            self.renew()
+        except StoreError as problem:
+            logger.warning("the lease was not renewed: {}", problem)
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
         self._thread.start()
 

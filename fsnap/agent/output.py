@@ -9,6 +9,7 @@ are the whole stream however far a slow reader was behind.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -21,6 +22,8 @@ READ_BYTES = 1 << 18
 PIPE_BYTES = 4096
 """A pipe that poll(2) calls writable takes this much at once, so that a slow reader never blocks us."""
 IDLE_S = 0.02
+FULL_S = 0.2
+"""Between tries to write to a full disk: its output is late, and not lost."""
 STOP_S = 600.0
 """How long the end of a task waits for a reader that takes its output slowly."""
 PUNCH_BYTES = 64 << 20
@@ -70,13 +73,18 @@ class Output:
         else:
             self._at = 0
         self._base = base
-        if self.target is not None:
+        if self.exact:
             os.ftruncate(self._out, self.emitted)
             os.lseek(self._out, self.emitted, os.SEEK_SET)
         self._write_mark()
         self._stop = False
         self._thread = threading.Thread(target=self._run, name=f"output-{self.name}", daemon=True)
         self._thread.start()
+
+    @property
+    def exact(self) -> bool:
+        """It goes to a file of ours, which travels and is put back to the byte; ``/dev/null`` is none."""
+        return self.target is not None and self._out >= 0 and not self._pipe
 
     @property
     def emitted(self) -> int:
@@ -108,8 +116,9 @@ class Output:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        if self.target is not None and self._out >= 0:
+        if self.exact:
             os.fsync(self._out)
+        if self.target is not None and self._out >= 0:
             os.close(self._out)
         if self._spool >= 0:
             os.close(self._spool)
@@ -157,7 +166,10 @@ class Output:
             return os.write(self._out, data)
         except BlockingIOError:
             return 0
-        except OSError:
+        except OSError as problem:
+            if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+                time.sleep(FULL_S)
+                return 0
             # Whoever read our output is gone (a closed pipe): the task need not die of that.
             self._broken = True
             return len(data)

@@ -14,6 +14,7 @@ from fsnap.agent.ledger import BackgroundMirror, Ledger
 from fsnap.agent.loop import TaskLoop
 from fsnap.agent.node import Node
 from fsnap.agent.output import Output
+from fsnap.agent.restart import restarted
 from fsnap.agent.restoring import Restorer
 from fsnap.agent.runtime import FactBook, RunClock, Watch
 from fsnap.agent.settings import RunSettings
@@ -148,6 +149,11 @@ class Parts:
     def abandon(self) -> None:
         """Leave the capsule alive for the agent that comes after this one."""
         self._abandoned = True
+
+    @property
+    def begins_anew(self) -> bool:
+        """``--fresh`` was said by the user, and not by an agent that starts itself again."""
+        return self.settings.fresh and not restarted()
 
     def close(self) -> None:
         """Stop every thread; end the capsule and remove its traces."""

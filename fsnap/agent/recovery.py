@@ -29,7 +29,7 @@ def take_over(parts: Parts, loop: TaskLoop) -> bool:
     """Go on with the living capsule; false when it was not this task's live copy and has been ended."""
     state = parts.ledger.state
     holder = parts.capsules.last_here()
-    ours = holder is not None and state.held and state.holder == holder
+    ours = holder is not None and state.held and state.holder == holder and not parts.begins_anew
     if holder is None or not ours or state.state is State.RESTORING:
         _end_stray(parts, holder)
         if state.held and state.holder != holder and holder is not None and state.epoch:
@@ -89,8 +89,7 @@ def _end_stray(parts: Parts, holder: Holder | None) -> None:
     if holder is None or start_ticks(holder.init_pid) != holder.init_start:
         return
     try:
-        control = parts.capsules.adopt(holder)
+        parts.capsules.adopt(holder)
     except CapsuleError:
         return
-    control.end()
     parts.capsules.end()

@@ -13,6 +13,11 @@ COUNT = "FSNAP_RESTARTS"
 MOST = 3
 
 
+def restarted() -> bool:
+    """This agent took the place of one that met a defect."""
+    return COUNT in os.environ
+
+
 def start_again(crash: AgentCrash) -> None:
     """Replace this process by a new agent; returns only when that was done too often."""
     count = int(os.environ.get(COUNT, "0") or 0)

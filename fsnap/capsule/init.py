@@ -327,10 +327,11 @@ class Init:
         self.drain()
         return self._sizes()
 
-    def op_signal(self, request: dict[str, Any]) -> None:
-        """Pass ``signal`` to the root's process group."""
+    def op_signal(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Pass ``signal`` to the root's process group; ``sent`` is false when there is no root yet."""
         if self.root_pid and self.exit_code is None:
             os.killpg(self.root_pid, request["signal"])
+        return {"sent": bool(self.root_pid)}
 
     def op_lease(self, request: dict[str, Any]) -> None:
         """Extend the lease to ``seconds`` from now; ``null``: no lease. Lets a tree go on that it stopped."""

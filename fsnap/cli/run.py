@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -73,18 +74,36 @@ def _check_machine() -> None:
 
 
 def _run_unprotected(settings: RunSettings, problem: UnfitMachine) -> int:
-    """``--unprotected-ok``: the task runs as if there were no fsnap."""
+    """``--unprotected-ok``: the task runs as if there were no fsnap; signals are passed on to it."""
     sys.stderr.write(f"fsnap: UNPROTECTED, nothing will be saved: {problem}\n")
     try:
-        code = subprocess.run(
-            settings.command, cwd=settings.cwd, stdin=subprocess.DEVNULL, check=False
-        ).returncode
+        process = subprocess.Popen(
+            settings.command,
+            cwd=settings.cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=_opened(settings.stdout),
+            stderr=_opened(settings.stderr),
+        )
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda number, frame: process.send_signal(number))
+        code = process.wait()
     except FileNotFoundError:
         raise NoSuchCommand(f"{settings.command[0]}: no such command") from None
     except PermissionError as refusal:
         sys.stderr.write(f"fsnap: {settings.command[0]}: {refusal.strerror}\n")
         return EXIT_NO_SUCH_COMMAND - 1
-    return code if code >= 0 else 128 - code
+    code = code if code >= 0 else 128 - code
+    if settings.result_file is not None:
+        from fsnap.agent.service import Outcome, write_result
+
+        write_result(settings.result_file, Outcome(exit_code=code, outcome="exited"))
+    return code
+
+
+def _opened(path: Path | None) -> int | None:
+    return (
+        None if path is None else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    )
 
 
 def _dry_run(settings: RunSettings) -> int:

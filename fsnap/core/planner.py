@@ -189,6 +189,8 @@ def _tick(state: TaskState, event: Event, facts: Facts) -> Decision:
                 state, "unhold", Resume(), note="the deadline passed and the node lives: a false notice"
             )
         return _nothing(state)
+    if state.state is State.DUMPING and facts.left_ms is not None and facts.left_ms <= 0:
+        return _reclaimed_unsaved(state)
     if not _live(state):
         return _nothing(state)
     if state.pending is not None and facts.left_ms is not None:
