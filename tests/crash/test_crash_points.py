@@ -71,6 +71,8 @@ class Life:
             if not reclaimed:
                 reclaimed = self.reclaim(attempt)
             code = attempt.finish()
+            if reclaimed:
+                self.task.go(RECLAIM_AT)
             if code == -signal.SIGKILL:
                 fresh = self.lose_node
                 if fresh:
@@ -87,7 +89,6 @@ class Life:
         while attempt.process.poll() is None:
             if f"{RECLAIM_AT}\n" in self.written() and "checkpointed" in self.task.triggers():
                 self.task.give_notice()
-                self.task.go(RECLAIM_AT)
                 return True
             try:
                 attempt.process.wait(0.02)
