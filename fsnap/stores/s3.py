@@ -23,6 +23,7 @@ from hashlib import md5, sha256
 from typing import Any, Protocol, cast
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError, IncompleteReadError
 
@@ -33,6 +34,11 @@ from fsnap.stores.keys import check_key, check_prefix, check_range, is_key
 
 _BEFORE_SLASH = re.compile(r"(?<=[^/])[-.]")
 """A sign within a segment that comes before ``/``: the two of a key's alphabet that do."""
+
+ATTEMPTS_VARIABLE = "metadata_service_num_attempts"
+METADATA_ATTEMPTS = 4
+"""How often an instance's role is asked for at least: the SDK, which tries once by default, takes one failed
+answer for a machine without credentials."""
 
 _ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
@@ -100,7 +106,12 @@ class SdkClients:
     def _make(self, options: S3Options) -> _Api:
         if self._session is None:
             # Of the two names for the region that AWS uses, this SDK reads AWS_DEFAULT_REGION alone.
-            self._session = boto3.session.Session(region_name=os.environ.get("AWS_REGION") or None)
+            core = botocore.session.get_session()
+            attempts = max(METADATA_ATTEMPTS, int(core.get_config_variable(ATTEMPTS_VARIABLE)))
+            core.set_config_variable(ATTEMPTS_VARIABLE, attempts)
+            self._session = boto3.session.Session(
+                botocore_session=core, region_name=os.environ.get("AWS_REGION") or None
+            )
         client = self._session.client("s3", config=_config(options, sign_payload=False))
         if not str(client.meta.endpoint_url).startswith("https:"):
             # Over TLS the signed checksum header stands for the payload. Without, some servers insist.

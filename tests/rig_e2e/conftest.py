@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import shutil
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.faulty_proxy import Fault, FaultyProxy
 from tests.rig_e2e.cloud import Cloud, Reference, refer
+from tests.rig_e2e.roads import s3_cloud, serving
 from tests.servers import S3Server, ministack
 from tools.rig import Rig
-
-PORT = 9000
-"""Where the nodes find the S3 server, at the rig's address."""
-
-_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -56,30 +49,6 @@ def reference(checkout: Path) -> Callable[..., Reference]:
             return refer(rig, env)
 
     return run
-
-
-@contextmanager
-def serving(proxy: FaultyProxy) -> Iterator[int]:
-    """Let *proxy* serve; the port."""
-    thread = threading.Thread(target=proxy.serve, daemon=True)
-    thread.start()
-    try:
-        yield int(proxy.endpoint.rpartition(":")[2])
-    finally:
-        proxy.stop()
-        thread.join()
-
-
-def s3_cloud(
-    rig: Rig, server: S3Server, monkeypatch: pytest.MonkeyPatch, *, port: int | None = None
-) -> Cloud:
-    """A cloud whose nodes reach *server* at the rig's address, or what listens on *port* before it."""
-    to_port = port or int(server.endpoint.rpartition(":")[2])
-    endpoint = f"http://{rig.forward(PORT, to_port=to_port)}"
-    outside = server.environment()
-    for name, value in outside.items():
-        monkeypatch.setenv(name, value)
-    return Cloud(rig, server.url(f"rig/{next(_numbers)}"), server.environment(endpoint=endpoint), outside)
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ from tests.rig_e2e.cloud import (
     Reference,
     assert_same_files,
 )
-from tests.rig_e2e.conftest import PORT, serving
 from tests.rig_e2e.relay import BEAT_S
+from tests.rig_e2e.roads import PORT, serving
 from tests.servers import S3Server
 
 pytestmark = pytest.mark.criu

@@ -10,7 +10,7 @@ import pytest
 
 from tests.rig_e2e.bucket import audit, triggers
 from tests.rig_e2e.cloud import CHECKPOINTED, Cloud, Machine, Reference, assert_same
-from tests.rig_e2e.conftest import s3_cloud
+from tests.rig_e2e.roads import s3_cloud
 from tests.servers import seaweedfs
 from tools.rig import Rig
 
