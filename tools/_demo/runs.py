@@ -49,6 +49,9 @@ class Run:
         self.process = process
         self.stdout = bytearray()
         self.stderr = bytearray()
+        self.lines: list[str] = []
+        """Whole lines of stdout, as of the beginning of this look: so the journal, which is read after that,
+        has what led to them."""
         self._readers = [
             threading.Thread(target=_read, args=pair, daemon=True)
             for pair in ((process.stdout, self.stdout), (process.stderr, self.stderr))
@@ -56,23 +59,22 @@ class Run:
         for reader in self._readers:
             reader.start()
 
-    @property
-    def lines(self) -> list[str]:
-        """Whole lines of stdout so far."""
-        return self.stdout.decode(errors="replace").split("\n")[:-1]
-
     def follow(self, look: Callable[[Run], None]) -> int:
         """Call *look* now and again until the process ends, and once after; its exit code."""
         end_s = time.monotonic() + PATIENCE_S
         while self.process.poll() is None:
-            look(self)
+            self._look(look)
             if time.monotonic() > end_s:
                 raise Failure(f"{self.machine.name}: no end after {PATIENCE_S:.0f} s")
             time.sleep(LOOK_S)
         for reader in self._readers:
             reader.join()
-        look(self)
+        self._look(look)
         return self.process.returncode
+
+    def _look(self, look: Callable[[Run], None]) -> None:
+        self.lines = self.stdout.decode(errors="replace").split("\n")[:-1]
+        look(self)
 
     def expect(self, code: int, wanted: int) -> None:
         """Raise :class:`Failure`, with what was said on stderr, unless it ended as it should."""

@@ -47,6 +47,7 @@ def set_stage(*, s3: bool, simple: bool) -> Iterator[Stage]:
     with ExitStack() as stack:
         work = Path(tempfile.mkdtemp(prefix="fsnap-demo."))
         stack.callback(shutil.rmtree, work)
+        os.environ.pop("TMPDIR", None)  # the task's temporary files belong in /tmp, which travels
         server = stack.enter_context(_s3_server(work / "s3")) if s3 else None
         store = work / "store"
         store.mkdir()
