@@ -233,12 +233,11 @@ class Executor:
             self._trees.take_baseline()
             reach(CrashPoint.BASELINE_TAKEN)
             job.checkpoint()
-            control = self._capsules.finish()
+            # An agent that takes over may find its capsule finished, and nothing started in it.
+            control = self._capsules.control or self._capsules.finish()
             self._lease.attach(control)
             for output in self._outputs.values():
                 output.start(0)
-            self._book.started = True
-            self._run_clock.start(0)
             if number := self._waiting_signal():
                 self._report(token, TaskExited(exit_code=128 + number))
                 return
@@ -255,6 +254,10 @@ class Executor:
             logger.error("{}", failed.message)
             self._report(token, TaskExited(exit_code=failed.exit_code))
             return
+        # Not before: a checkpoint that is decided on meanwhile would make this job's outcome void.
+        self._run_clock.start(0)
+        self._book.last_capture_s = self._clock.mono_s()
+        self._book.started = True
         self._watch.start()
 
     def _not_before_s(self, effect: Start | Restore) -> float:

@@ -209,7 +209,7 @@ class TaskLoop:
         assert decision.trigger is not None
         patience_s = PATIENCE_S.get(decision.trigger, PATIENCE_OTHER_S)
         try:
-            _persist(self._ledger.mirror, patience_s, self._clock)
+            persist(self._ledger.mirror, patience_s, self._clock)
             self._mirror.soon()
         except StoreError as problem:
             if decision.trigger != "give_up":
@@ -218,7 +218,8 @@ class TaskLoop:
             logger.error("the store does not answer, and the node goes: {} ({})", problem, exits)
 
 
-def _persist(ship: Callable[[], None], patience_s: float | None, clock: Clock) -> None:
+def persist(ship: Callable[[], None], patience_s: float | None, clock: Clock) -> None:
+    """Call *ship* until the store takes it, *patience_s* seconds at most; ``None``: without end."""
     end = None if patience_s is None else clock.mono_s() + patience_s
     while True:
         try:

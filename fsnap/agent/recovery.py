@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from fsnap.agent.job import CriuRun, Job
+from fsnap.agent.loop import persist
 from fsnap.capsule.control import Control
 from fsnap.capsule.identity import start_ticks
 from fsnap.core.effects import Exit, Hold, Kill, SaveFiles, Start
@@ -43,7 +44,7 @@ def take_over(parts: Parts, loop: TaskLoop) -> bool:
         return False
     logger.info("takes over the task's living capsule (init {})", holder.init_pid)
     try:
-        parts.ledger.mirror()
+        persist(parts.ledger.mirror, None, parts.clock)  # a store that is away is no reason to end the tree
     except Fenced:
         parts.capsules.end()
         raise

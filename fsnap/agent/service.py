@@ -198,6 +198,7 @@ class Service:
         return self._outcome(parts, code)
 
     def _already_completed(self, parts: Parts, state: TaskState) -> Outcome:
+        parts.ledger.mirror()  # an agent may have died between this record and its put
         files = [ref for ref in state.snapshots if ref.kind == "files"]
         if files and not self._settings.config.shared_state:
             parts.restorer.restore_completed(files[-1])
