@@ -38,7 +38,7 @@ def main() -> int:
         return 1
     except (RuntimeError, FsnapError, OSError) as problem:
         screen.line()
-        if wish.number:  # it went to helpers too, and they may have been missed first
+        if wish.number:  # it went to child processes too, and one of them may have been missed first
             print("demo: interrupted; everything that it made is gone", file=sys.stderr)
             return 128 + wish.number
         print(f"demo: {problem}", file=sys.stderr)
