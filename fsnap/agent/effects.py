@@ -47,7 +47,7 @@ from fsnap.core.events import (
     SnapshotSaved,
     TaskExited,
 )
-from fsnap.core.model import SnapshotRef, TaskState
+from fsnap.core.model import SnapshotRef, State, TaskState
 from fsnap.crashpoints import CrashPoint, reach
 from fsnap.errors import CapsuleError, CorruptData, FsnapError
 
@@ -144,12 +144,20 @@ class Executor:
             self._book.measured(max(ref.bytes, 1), result.took_ms, result.freeze_ms)
             self._result = None
 
-    def hold_gate(self, run: CriuRun) -> None:
-        """The gate of a committed dump, which an earlier agent left closed."""
-        self._gate, self._committed = run, True
+    def take_gate(self, run: CriuRun, state: TaskState) -> None:
+        """The gate of a committed dump, or of a restore, which an earlier agent left closed."""
+        self._gate, self._committed = run, state.state is State.UPLOADED
+        if self._committed:
+            for output in self._outputs.values():
+                output.hold()
+            self._watch_again(state)
 
     def resume_watching(self, state: TaskState, control: Control) -> None:
         """The tree of an earlier agent runs on under this one."""
+        self._watch_again(state)
+        control.request("thaw")
+
+    def _watch_again(self, state: TaskState) -> None:
         for name, output in self._outputs.items():
             ref = next((ref for ref in state.snapshots if ref.id == state.restoring_from), None)
             base = 0 if ref is None else {"stdout": ref.stdout_bytes, "stderr": ref.stderr_bytes}[name]
@@ -157,7 +165,6 @@ class Executor:
         self._book.started = True
         since_s = (self._clock.wall() - parse_rfc3339(state.since)).total_seconds() if state.since else 0.0
         self._run_clock.start(state.run_base_ms + int(max(0.0, since_s) * 1000))
-        control.request("thaw")
         self._watch.start()
 
     def run_on(self) -> None:
@@ -312,7 +319,7 @@ class Executor:
         ref = next(ref for ref in state.snapshots if ref.id == state.restoring_from)
         starts = {"stdout": ref.stdout_bytes, "stderr": ref.stderr_bytes}
         for name, output in self._outputs.items():
-            output.start(starts[name])
+            output.start(starts[name], resume=True)  # an agent before this one may have begun to
         self._book.started = True
         self._book.last_capture_s = self._clock.mono_s()
         self._run_clock.start(ref.run_ms)

@@ -15,7 +15,7 @@ from fsnap.agent.job import CriuRun, Job
 from fsnap.agent.loop import persist
 from fsnap.capsule.control import Control
 from fsnap.capsule.identity import start_ticks
-from fsnap.core.effects import Exit, Hold, Kill, SaveFiles, Start
+from fsnap.core.effects import Exit, Hold, Kill, Release, SaveFiles, Start
 from fsnap.core.events import DumpFailed, TaskExited
 from fsnap.core.model import LIVE, Holder, State
 from fsnap.core.planner import snapshot_id
@@ -58,8 +58,11 @@ def _go_on(parts: Parts, loop: TaskLoop, control: Control, seen: dict[str, Any])
     run = CriuRun(parts.capsules, Job("recovery", lambda job: None))
     run.at_gate = seen["gate"] is not None
     parts.lease.attach(control)
+    if state.pending is not None:
+        parts.book.deadline_s = state.pending.deadline_mono_ms / 1000
+        parts.book.failed_dumps = 1  # so that it is tried again
     if state.state is State.UPLOADED:
-        parts.executor.hold_gate(run)
+        parts.executor.take_gate(run, state)
         if state.config.after_commit == "hold":
             parts.executor.carry_out(Hold(), state)
             return
@@ -74,6 +77,10 @@ def _go_on(parts: Parts, loop: TaskLoop, control: Control, seen: dict[str, Any])
         return
     if not seen["root_pid"] and seen["exit_code"] is None:
         parts.executor.carry_out(Start(hold_ms=state.hold_ms), state)
+        return
+    if seen["gate"] == "post-restore" and state.state is State.RESUMED:
+        parts.executor.take_gate(run, state)
+        parts.executor.carry_out(Release(), state)
         return
     run.abandon()
     parts.executor.resume_watching(state, control)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from fsnap.core.records import Record
-from fsnap.journal.local import Journal
 from fsnap.journal.mirror import read_records
 from fsnap.stores.file import FileStore
 from tests.e2e.harness import FSNAP, LIMIT_S, Attempt, Scenario
@@ -118,10 +118,10 @@ class Task(Scenario):
     def triggers(self) -> list[str]:
         return [record.trigger for record in self.records()]
 
-    def local_records(self) -> list[Record]:
-        """The journal of the node that is used now."""
-        with Journal.open(Path(self.env["FSNAP_HOME"]) / "journal.db") as journal:
-            return journal.records("T")
+    def local_triggers(self) -> list[str]:
+        """Those of the node that is used now, in its own journal."""
+        with closing(sqlite3.connect(Path(self.env["FSNAP_HOME"]) / "journal.db")) as journal:
+            return [text for (text,) in journal.execute("select trigger from records order by seq")]
 
     def wait_record(self, attempt: Attempt, trigger: str, count: int = 1) -> None:
         """Until the store has *count* records of this trigger."""
@@ -168,10 +168,12 @@ def one_pid(*words: bytes) -> int:
     return found[0]
 
 
-def flip_byte(path: Path) -> None:
-    """Damage an object in its middle."""
+def damage(path: Path) -> None:
+    """Damage an object in its middle: some bytes, since one bit of a compressed chunk may mean nothing."""
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    middle = len(data) // 2
+    for at in range(middle, min(middle + 16, len(data))):
+        data[at] ^= 0x5A
     path.chmod(0o600)
     path.write_bytes(data)
 

@@ -102,6 +102,21 @@ def test_notice_taken_back_before_the_commit(make_task: MakeTask) -> None:
     task.assert_clean()
 
 
+def test_notice_taken_back_while_the_store_is_down(make_task: MakeTask) -> None:
+    task = make_task(30, 8)
+    attempt = task.start()
+    attempt.wait_stdout("line 8\n")
+    task.break_store()
+    task.give_notice()
+    attempt.wait("pause", lambda: task.still(0.3))
+    task.notice_path.unlink()
+    task.wait_alive(attempt)
+    task.mend_store()
+    task.go(8)
+    attempt.finish(0)
+    task.assert_whole()
+
+
 def test_a_second_notice_during_the_dump_changes_nothing(make_task: MakeTask) -> None:
     task = make_task(30, 8)
     task.env["BALLAST_MIB"] = "100"

@@ -32,7 +32,6 @@ def test_agent_killed_while_the_task_runs(make_task: MakeTask) -> None:
 
 def test_agent_killed_at_the_closed_gate_and_the_notice_still_stands(make_task: MakeTask) -> None:
     task = make_task(20, 8)
-    first = None
     with task.crashing("fsnap.agent.capture:Capturer._publish"):
         first = task.start()
     first.wait_stdout("line 8\n")
@@ -64,6 +63,24 @@ def test_agent_killed_between_the_record_uploaded_and_the_end_of_the_tree(make_t
     task.assert_whole()
 
 
+def test_init_killed_after_a_checkpoint(make_task: MakeTask) -> None:
+    task = make_task(30, 8, 16)
+    first = task.start("--interval", "0.5")
+    first.wait_stdout("line 8\n")
+    task.wait_record(first, "checkpointed")
+    task.go(8)
+    first.wait_stdout("line 16\n")
+    os.kill(task.init_pid(), signal.SIGKILL)
+    first.finish(UNSAVED)
+    assert "a retry resumes from snapshot 000001-" in first.log
+    task.go(16)
+    second = task.start(fresh=False)
+    second.finish(0)
+    assert not bytes(second.stdout.data).startswith(b"line 1\n")
+    assert (task.state / "out").read_text() == task.expected_file()
+    task.assert_never_two()
+
+
 def test_init_killed(make_task: MakeTask) -> None:
     task = make_task(20, 8)
     first = task.start()
@@ -74,7 +91,8 @@ def test_init_killed(make_task: MakeTask) -> None:
     task.go(8)
     second = task.start(fresh=False)
     second.finish(0)
-    task.assert_whole(second)
+    assert bytes(second.stdout.data) == task.expected_stdout()
+    task.assert_never_two()
 
 
 def test_criu_killed_at_the_gate(make_task: MakeTask) -> None:
@@ -88,4 +106,51 @@ def test_criu_killed_at_the_gate(make_task: MakeTask) -> None:
     first.finish(CHECKPOINTED)
     task.go(8)
     task.finish()
+    task.assert_whole()
+
+
+def test_criu_killed_while_a_committed_tree_is_held(make_task: MakeTask) -> None:
+    """The tree was stopped for good: no renewal of the lease may let it go on."""
+    task = make_task(30, 8)
+    first = task.start("--after-commit", "hold", "--lease", "1")
+    first.wait_stdout("line 8\n")
+    task.give_notice()
+    first.wait_stderr("uploaded: committed; holds")
+    os.kill(task.criu_pid(), signal.SIGKILL)
+    first.wait("pause", lambda: task.still(0.2))
+    assert task.still(1.5), "a renewal of the lease let a committed tree go on"
+    kill_agent(first)
+    task.go(8)
+    task.start("--attempt", "2").finish(0)
+    assert (task.state / "out").read_text() == task.expected_file()
+
+
+def test_agent_killed_at_the_gate_of_a_restore(make_task: MakeTask) -> None:
+    task = make_task(30, 8)
+    first = task.start()
+    first.wait_stdout("line 8\n")
+    task.give_notice()
+    first.finish(CHECKPOINTED)
+    with task.crashing("fsnap.agent.effects:Executor._release"):
+        second = task.start()
+    second.finish(-signal.SIGKILL)
+    task.go(8)
+    third = task.start(fresh=False)
+    third.finish(0)
+    task.assert_whole()
+
+
+def test_agent_killed_while_it_holds_and_the_notice_is_taken_back(make_task: MakeTask) -> None:
+    task = make_task(30, 8)
+    first = task.start("--after-commit", "hold")
+    first.wait_stdout("line 8\n")
+    task.give_notice()
+    first.wait_stderr("uploaded: committed; holds")
+    kill_agent(first)
+    task.go(8)
+    second = task.start("--after-commit", "hold", fresh=False)
+    second.wait_stderr("holds until the host goes")
+    assert task.still(0.3)
+    task.notice_path.unlink()
+    second.finish(0)
     task.assert_whole()
