@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _run_protected(settings: RunSettings) -> int:
     from fsnap.agent.service import Outcome, Service, write_result
 
-    if "--store" not in sys.argv and settings.store_url == f"file://{settings.home}/store":
+    if settings.store_url == f"file://{settings.home}/store":
         from loguru import logger
 
         logger.warning("no --store: snapshots go to {} and are lost with this node", settings.store_url)
