@@ -23,7 +23,7 @@ from fsnap.core.events import (
     SnapshotSaved,
     TaskExited,
 )
-from fsnap.core.model import TERMINAL, Pending, SnapshotRef, State, TaskState
+from fsnap.core.model import LIVE, TERMINAL, Pending, SnapshotRef, State, TaskState
 from fsnap.core.records import Record
 
 NOTICES_KEPT = 64
@@ -92,7 +92,11 @@ def _claim(state: TaskState, record: Record) -> TaskState:
 
 
 def _renew(state: TaskState, record: Record) -> TaskState:
-    """A new life under the same id: numbers that fence (seq, epoch) go on, all else is dropped."""
+    """A new life under the same id: numbers that fence (seq, epoch) go on, all else is dropped.
+
+    A copy that was live goes on until its lease ends, so the new life waits for that, too.
+    """
+    was_live = state.held and record.source in LIVE
     return TaskState(
         task=state.task,
         state=State.NEW,
@@ -101,6 +105,7 @@ def _renew(state: TaskState, record: Record) -> TaskState:
         digest=record.digest,
         since=record.at,
         notices=state.notices,
+        hold_ms=max(state.hold_ms, state.config.lease_ms) if was_live else 0,
         note=record.note,
     )
 

@@ -92,7 +92,7 @@ def _live(state: TaskState) -> bool:
 def _claim_asked(state: TaskState, event: Event, facts: Facts) -> Decision:
     assert isinstance(event, ClaimAsked)
     if state.state is State.NEW:
-        return _do(state, "begin", Start(), note="started")
+        return _do(state, "begin", Start(hold_ms=state.hold_ms), note="started")
     hold_ms = state.hold_ms  # a holder that ended before its own wait did knew no more of the copy before it
     if event.basis is Basis.LATER_ATTEMPT:
         proven = event.attempt is not None and event.attempt.proves_end
