@@ -18,6 +18,7 @@ OUTCOMES: dict[str, tuple[str, list[str]]] = {
     "can-not-be-saved": ("completed", ["ended"]),
     "cancelled-by-the-user": ("failed", []),
     "clean": ("completed", []),
+    "dump-cut-off-at-the-deadline": ("completed", ["unsaved"]),
     "failed-and-begun-anew": ("failed", []),
     "lost-before-any-snapshot": ("completed", []),
     "lost-before-the-record": ("completed", []),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.journals.replaying import assert_replays
+from tests.journals.replaying import assert_nothing_diverged, assert_replays
 
 pytestmark = pytest.mark.criu
 
@@ -64,6 +64,8 @@ def test_from_the_store_the_node_and_an_export(lab: object, checkout: Path, tmp_
     assert isinstance(reclaims, list)
     assert [reclaim["saved"] for reclaim in reclaims] == [True, True]
     assert all(reclaim["committed_s"] > 0 for reclaim in reclaims)
+    # What each of three nodes has seen, and the store.
+    assert assert_nothing_diverged(tmp_path) == 3 + 7 + 11 + 11
     assert contents(tmp_path) == before, "a replay wrote into its source"
 
 

@@ -114,6 +114,17 @@ def window_too_short(lab: Lab) -> None:
     lab.start().ends(0)
 
 
+def dump_cut_off_at_the_deadline(lab: Lab) -> None:
+    """Nothing was measured, so a dump is tried; it is not done when the window ends."""
+    lab.task(steps=10, mib=300)
+    run = lab.start()
+    run.said("step 3\n")
+    lab.notice(0.7)
+    run.ends(175)
+    lab.take_back()
+    lab.start().ends(0)
+
+
 def lost_nodes(lab: Lab) -> None:
     """Two nodes vanish: a lease runs out, then the scheduler starts a later attempt."""
     lab.task(steps=40)
@@ -225,6 +236,7 @@ SCENARIOS: dict[str, Callable[[Lab], None]] = {
         restore_given_up,
         restore_failed_and_restarted,
         window_too_short,
+        dump_cut_off_at_the_deadline,
         lost_nodes,
         lost_before_the_record,
         lost_before_any_snapshot,

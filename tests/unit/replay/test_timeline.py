@@ -56,6 +56,12 @@ def test_a_commit_at_the_deadline_is_in_time_and_one_after_it_is_not() -> None:
         assert reclaim.saved is (outcome is Outcome.COMMITTED)
 
 
+def test_a_dump_that_is_not_done_at_the_deadline() -> None:
+    reclaim = only(started().notice(30_000).after(30_000).deadline_passes())
+    assert stages(reclaim)[1:] == [("dump", 0, 30_000), ("wait", 30_000, None)]
+    assert (reclaim.outcome, reclaim.saved) == (Outcome.UNSAVED, False)
+
+
 def test_a_failed_dump_is_tried_again() -> None:
     story = started().notice(30_000).after(5_000).dump_fails()
     story.facts = replace(story.facts, failed_dumps=1)
