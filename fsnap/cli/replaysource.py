@@ -89,7 +89,7 @@ def read_source(source: str, task: str | None) -> Journals:
         )
     if not journals.tasks:
         raise CannotRead(
-            f"no journal in {journals.source}",
+            f"no records in {journals.source}",
             hint="SOURCE is a journal.db, a store's URL, or an export of records as JSON lines.",
         )
     return journals

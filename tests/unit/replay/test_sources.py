@@ -242,7 +242,7 @@ def test_what_is_no_source(tmp_path: Path, store: FileStore) -> None:
         read_source(str(tmp_path / "nothing"), None)
     with pytest.raises(CannotRead):
         read_source(f"file://{tmp_path}/nothing", None)
-    with pytest.raises(CannotRead, match="no journal in"):
+    with pytest.raises(CannotRead, match="no records in"):
         read_source(store.url, None)
     with closing(sqlite3.connect(tmp_path / "other.db")) as file:
         file.execute("CREATE TABLE t (x)")
