@@ -122,6 +122,7 @@ class Output:
             os.close(self._out)
         if self._spool >= 0:
             os.close(self._spool)
+        if self._mark_fd >= 0:
             os.close(self._mark_fd)
         self._spool = self._out = self._mark_fd = -1
 

@@ -50,6 +50,12 @@ KNOWN = (
         "The task must not hold it.",
     ),
     _Known(
+        "bad-fd",
+        r"send_fds failed \(-22\)",
+        "a file descriptor can't be saved, most likely one of io_uring",
+        "Set UV_USE_IO_URING=0, or the like.",
+    ),
+    _Known(
         "tcp-bind",
         r"Can't bind inet socket back",
         "a connection's address is not on this node",
@@ -82,6 +88,12 @@ KNOWN = (
         r"Can't lookup mount=\d+ for fd=(?P<a>\S+) path=(?P<b>\S+)",
         "file descriptor {a} is {b}, from outside the capsule",
         "The task must not open terminals or message queues of the host.",
+    ),
+    _Known(
+        "outside-tty",
+        r"tty: Don't have tty to inherit session from",
+        "the task has a terminal from outside the capsule",
+        "The task must not open terminals of the host.",
     ),
     _Known(
         "nested-namespace",

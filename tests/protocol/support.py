@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sqlite3
@@ -93,7 +94,7 @@ class Task(Scenario):
     def assert_never_two(self) -> None:
         """No copy ran before the one that ran before it had stopped for good."""
         spans = sorted((min(beats), max(beats), copy) for copy, beats in self.lives().items())
-        for (_, end, older), (start, _, newer) in zip(spans, spans[1:], strict=False):
+        for (_, end, older), (start, _, newer) in itertools.pairwise(spans):
             assert end < start, f"{older} still ran {(end - start) / 1e6:.1f} ms after {newer} had begun"
 
     def still(self, during_s: float) -> bool:

@@ -90,7 +90,11 @@ FLAGS = [
     bad("attempt no number", "--attempt", "--attempt", "x"),
     bad("attempt negative", "--attempt", "--attempt", "-1"),
     bad("attempt by variable", "--attempt", env={"FSNAP_ATTEMPT": "x"}),
-    bad("attempt of a scheduler", "AWS_BATCH_JOB_ATTEMPT", env={"AWS_BATCH_JOB_ID": "j", "AWS_BATCH_JOB_ATTEMPT": "x"}),
+    bad(
+        "attempt of a scheduler",
+        "AWS_BATCH_JOB_ATTEMPT",
+        env={"AWS_BATCH_JOB_ID": "j", "AWS_BATCH_JOB_ATTEMPT": "x"},
+    ),
     bad("lease no number", "--lease", "--lease", "soon"),
     bad("lease negative", "--lease -3", "--lease", "-3"),
     bad("lease endless", "--lease", "--lease", "inf"),
@@ -159,9 +163,7 @@ def usual(place: Place, drop: tuple[str, ...] = ()) -> list[str]:
     return [word for name, value in flags.items() if name not in drop for word in (name, value)]
 
 
-def assert_refused(
-    run: subprocess.CompletedProcess[str], place: Place, says: str, code: int = USAGE
-) -> None:
+def assert_refused(run: subprocess.CompletedProcess[str], place: Place, says: str, code: int = USAGE) -> None:
     assert run.returncode == code, run
     lines = run.stderr.splitlines()
     assert len(lines) == 1, run.stderr

@@ -194,6 +194,6 @@ def test_no_fork_escapes_a_pause(make_task: MakeTask) -> None:
         assert task.still(0.5)
         assert forks.stat().st_size == last
         task.mend_store()
-        attempt.wait("the end of the pause", lambda: forks.stat().st_size > last)
+        attempt.wait("the end of the pause", lambda size=last: forks.stat().st_size > size)
     (task.control / "end").touch()
     attempt.finish(0)

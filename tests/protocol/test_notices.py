@@ -212,5 +212,3 @@ def test_result_file_says_where_a_retry_resumes(make_task: MakeTask) -> None:
         "exit_code": 0,
         "resume_from": None,
     }
-
-

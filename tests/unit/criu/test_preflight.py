@@ -1,0 +1,99 @@
+"""What can't be saved is found, in a ``/proc`` made for the purpose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fsnap.criu.preflight import look
+
+SPACES = {"mnt": "mnt:[1]", "pid": "pid:[2]", "user": "user:[3]", "net": "net:[4]"}
+
+
+class Proc:
+    """A ``/proc`` with an init and what a test puts beside it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.add(1, "init")
+        (root / "meminfo").touch()
+
+    def add(
+        self,
+        pid: int,
+        name: str = "task",
+        *,
+        status: dict[str, str] | None = None,
+        spaces: dict[str, str] | None = None,
+        fds: dict[int, str] | None = None,
+    ) -> None:
+        folder = self.root / str(pid)
+        for part in ("ns", "fd"):
+            (folder / part).mkdir(parents=True)
+        for kind, inode in {**SPACES, **(spaces or {})}.items():
+            (folder / "ns" / kind).symlink_to(inode)
+        for number, target in (fds or {}).items():
+            (folder / "fd" / str(number)).symlink_to(target)
+        lines = {"Name": name, "State": "S (sleeping)", "TracerPid": "0", **(status or {})}
+        (folder / "status").write_text("".join(f"{key}:\t{value}\n" for key, value in lines.items()))
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> Proc:
+    return Proc(tmp_path)
+
+
+def test_a_quiet_tree(proc: Proc) -> None:
+    proc.add(1001, fds={0: "/dev/null", 1: "pipe:[5]", 3: "anon_inode:[eventpoll]", 4: "socket:[9]"})
+    proc.add(1002, status={"RssAnon": "100 kB", "RssShmem": "28 kB", "RssFile": "999 kB"})
+    sight = look(proc.root)
+    assert sight.problems == ()
+    assert sight.pids == (1001, 1002)
+    assert sight.rss_bytes == 128 * 1024
+
+
+@pytest.mark.parametrize(
+    ("target", "what"),
+    [
+        ("anon_inode:[io_uring]", "io_uring"),
+        ("anon_inode:[userfaultfd]", "userfaultfd"),
+        ("anon_inode:[perf_event]", "perf_event"),
+        ("anon_inode:bpf-map", "bpf-map"),
+        ("anon_inode:bpf-prog", "bpf-prog"),
+        ("/dev/fuse", "FUSE"),
+    ],
+)
+def test_descriptors_that_can_not_be_saved(proc: Proc, target: str, what: str) -> None:
+    proc.add(1001, "node", fds={21: target})
+    (problem,) = look(proc.root).problems
+    assert what in str(problem)
+    assert "process 1001 (node)" in str(problem)
+    assert "21" in str(problem)
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_namespaces_of_its_own(proc: Proc, kind: str) -> None:
+    proc.add(1001, spaces={kind: f"{kind}:[77]"})
+    (problem,) = look(proc.root).problems
+    assert f"a {kind} namespace of its own" in str(problem)
+
+
+def test_traced(proc: Proc) -> None:
+    proc.add(1001, status={"TracerPid": "1005"})
+    (problem,) = look(proc.root).problems
+    assert "traced by process 1005" in str(problem)
+
+
+def test_zombies_init_and_helpers_are_left_out(proc: Proc) -> None:
+    proc.add(1001, status={"State": "Z (zombie)"}, spaces={"mnt": "mnt:[77]"})
+    proc.add(7, "criu", fds={3: "anon_inode:[perf_event]"}, spaces={"mnt": "mnt:[77]"})
+    assert look(proc.root, frozenset({7})).problems == ()
+    assert len(look(proc.root).problems) == 2
+
+
+def test_a_process_that_ends_meanwhile(proc: Proc) -> None:
+    proc.add(1001)
+    (proc.root / "1001" / "status").unlink()
+    proc.add(1002)
+    assert look(proc.root).pids == (1002,)
