@@ -59,7 +59,7 @@ def test_a_killed_agent_whose_successor_is_reclaimed(heap: Scenario) -> None:
 
 
 def test_an_agent_killed_while_it_dumps(heap: Scenario) -> None:
-    heap.env["BLOCKS"] = "150"
+    heap.env["BLOCKS"] = "80"
     expected = heap.baseline()
     first = heap.start()
     first.wait_stdout("step 4 ")
@@ -75,7 +75,7 @@ def test_an_agent_killed_while_it_dumps(heap: Scenario) -> None:
 
 def test_a_node_lost_while_it_dumps(heap: Scenario) -> None:
     """Nothing was committed: the task starts from nothing, and its files are those of one run."""
-    heap.env["BLOCKS"] = "150"
+    heap.env["BLOCKS"] = "80"
     expected = heap.baseline()
     first = heap.start("--attempt", "1", "--lease", "3")
     first.wait_stdout("step 4 ")

@@ -61,7 +61,7 @@ def test_a_new_notice_before_the_start(heap: Scenario) -> None:
 
 
 def test_a_notice_while_it_restores(heap: Scenario) -> None:
-    heap.env["BLOCKS"] = "120"
+    heap.env["BLOCKS"] = "80"
     expected = heap.baseline()
     heap.reclaim(printed("step 6 "))
     second = heap.start()
@@ -75,7 +75,7 @@ def test_a_notice_while_it_restores(heap: Scenario) -> None:
 
 def test_a_notice_that_is_taken_back_while_it_dumps(heap: Scenario) -> None:
     """The task goes on as if nothing had been, and a later notice finds it in order."""
-    heap.env["BLOCKS"] = "150"
+    heap.env["BLOCKS"] = "80"
     expected = heap.baseline()
     first = heap.start()
     first.wait_stdout("step 4 ")

@@ -28,12 +28,13 @@ def started(scenario: MakeScenario, what: str, steps: int) -> tuple[Scenario, At
     return task, attempt
 
 
-@pytest.mark.parametrize("what", REASONS)
+@pytest.mark.parametrize(
+    "what", ["io_uring", "mount-namespace", pytest.param("userfaultfd", marks=pytest.mark.slow)]
+)
 def test_it_is_told_early_and_no_dump_is_tried(scenario: MakeScenario, what: str) -> None:
     task, attempt = started(scenario, what, 1000)
     task.give_notice(3)
     attempt.finish(175)
-    assert REASONS[what] in attempt.log.splitlines()[-1] or REASONS[what] in attempt.log
     assert "starts from nothing" in attempt.log.splitlines()[-1]
     task.assert_clean()
     assert not list(task.store.glob("tasks/*/snapshots/*/manifest.json"))

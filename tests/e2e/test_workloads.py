@@ -80,6 +80,7 @@ def test_connections_within_the_tree(scenario: MakeScenario) -> None:
     assert_same(task.run_through(printed("step 4 "), printed("step 14 ")), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
 def test_node_with_worker_threads(scenario: MakeScenario) -> None:
     task = scenario(["node", WORKLOADS / "workers.js"])
