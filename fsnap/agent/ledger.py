@@ -75,7 +75,7 @@ class Ledger:
     def commit(
         self, event: Event, facts: Facts, decision: Decision, config: dict[str, Any] | None = None
     ) -> Record:
-        """Record *decision* durably on this node."""
+        """Record *decision* durably on this node; :class:`Fenced` when another node's record came first."""
         assert decision.trigger is not None
         claim = isinstance(event, ClaimAsked)
         record = seal(
@@ -99,7 +99,11 @@ class Ledger:
                 prev=self.state.digest,
             )
         )
-        self.journal.append(record)
+        try:
+            self.journal.append(record)
+        except ValueError:
+            self.check()  # a renewal or the background mirror has met the fence: the loop has not heard yet
+            raise
         self.state = fold(self.state, record)
         return record
 
