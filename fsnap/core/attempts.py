@@ -20,6 +20,7 @@ ENDS = {
 """By the last trigger of the epoch."""
 
 ENDS_BY_CLAIM = {
+    Basis.NEW: "begun anew",
     Basis.UPLOADED: "checkpointed",
     Basis.GAVE_UP: "gave up",
     Basis.HOLDER_GONE: "lost",
@@ -45,7 +46,7 @@ class Attempt:
     ran: bool
     """A tree ran in it."""
     end: str
-    """``checkpointed``, ``gave up``, ``completed``, ``failed``, ``lost``, or empty while it goes on."""
+    """``checkpointed``, ``gave up``, ``completed``, ``failed``, ``lost``, ``begun anew``, or empty while it goes on."""
     end_at: str
     run_ms: int
     """Run time of the task that was reached in it, over all attempts, at least."""
@@ -98,7 +99,7 @@ def _attempt(steps: Sequence[Step], following: object, reached_ms: int) -> Attem
         snapshot_id=snapshot_id,
         ran=ran,
         end=end,
-        end_at=last.at if end and end != "lost" else "",
+        end_at=last.at if last.trigger in ENDS else "",
         run_ms=run_ms if ran else 0,
         repeats_ms=max(0, reached_ms - began_ms) if ran else 0,
     )

@@ -251,3 +251,10 @@ def test_a_new_life_repeats_nothing() -> None:
     first, second = attempts(story.replayed().steps)
     assert (first.end, second.end) == ("failed", "failed")
     assert second.repeats_ms == 0
+
+
+def test_a_live_task_that_the_user_begins_anew() -> None:
+    story = started()
+    story.happens(RenewAsked(reason="fresh"))
+    first, second = attempts(story.claims("node-b").replayed().steps)
+    assert (first.end, first.end_at, second.end) == ("begun anew", "", "")
