@@ -46,7 +46,7 @@ class Attempt:
     ran: bool
     """A tree ran in it."""
     end: str
-    """``checkpointed``, ``gave up``, ``completed``, ``failed``, ``lost``, ``begun anew``, or empty while it goes on."""
+    """A value of ``ENDS`` or ``ENDS_BY_CLAIM``; empty while it goes on."""
     end_at: str
     run_ms: int
     """Run time of the task that was reached in it, over all attempts, at least."""
