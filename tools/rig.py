@@ -165,8 +165,8 @@ class Node:
             os.close(self._handle)
             os.close(self._lifeline)
             for process in self._processes:
-                if process.poll() is None:
-                    process.kill()
+                if process.poll() is None:  # the nsenter itself, which stops with what it runs
+                    os.kill(process.pid, signal.SIGKILL)
             for process in self._processes:
                 process.wait()
             if self.network is not None:
