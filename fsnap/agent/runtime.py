@@ -94,8 +94,13 @@ class FactBook:
         self.rates_bps: list[int] = []
 
     def measured(self, moved_bytes: int, took_ms: int, freeze_ms: int) -> None:
-        """A capture of *moved_bytes* took *took_ms* from freeze to commit."""
-        self.rates_bps.append(moved_bytes * 1000 // max(1, took_ms))
+        """A capture of *moved_bytes* took *took_ms* from freeze to commit.
+
+        The rate leaves out the fixed costs, which a plan adds: a small capture is all round trips, and by it
+        no dump of a tree that has grown since would fit.
+        """
+        moving_ms = max(1, took_ms // 10, took_ms - Facts().fixed_ms)
+        self.rates_bps.append(moved_bytes * 1000 // moving_ms)
         self.last_freeze_ms = freeze_ms
 
     def facts(self) -> Facts:
