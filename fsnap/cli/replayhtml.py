@@ -98,7 +98,7 @@ def _bar(stage: Stage, deadline_ms: int) -> str:
     left = max(0.0, 100 * stage.start_ms / deadline_ms)
     if stage.end_ms is None:
         return f'<i class="unknown" style="left:{left:.2f}%"></i>'
-    width = min(100.0, 100 * stage.end_ms / deadline_ms) - left
+    width = max(0.0, min(100.0, 100 * stage.end_ms / deadline_ms) - left)
     after = '<i class="after"></i>' if stage.end_ms > deadline_ms else ""
     return f'<i style="left:{left:.2f}%;width:{width:.2f}%"></i>{after}'
 

@@ -78,18 +78,20 @@ def _reclaim(number: int, reclaim: Reclaim) -> Iterator[str]:
     for stage in reclaim.stages:
         yield (
             f"  {stage.name:<8}{seconds(stage.start_ms):>8} {took(stage):>9}"
-            f"  |{_bar(stage, reclaim.deadline_ms)}|  {result(stage)}"
+            f"  |{bar_of(stage, reclaim.deadline_ms)}|  {result(stage)}"
         )
     yield f"  {outcome(reclaim)}"
     for remark in reclaim.remarks:
         yield f"  ({plain(remark)})"
 
 
-def _bar(stage: Stage, deadline_ms: int) -> str:
+def bar_of(stage: Stage, deadline_ms: int) -> str:
     """Where the stage lies in the window; ``>`` goes on after the deadline, ``?`` has no known end."""
     if deadline_ms <= 0 or stage.start_ms >= deadline_ms:
         return "." * (BAR_CHARS - 1) + ">"
-    first = stage.start_ms * BAR_CHARS // deadline_ms
+    first = max(
+        0, stage.start_ms * BAR_CHARS // deadline_ms
+    )  # a clock that differs may tell less than nothing
     if stage.end_ms is None:
         return ("." * first + "?").ljust(BAR_CHARS, ".")
     end = min(BAR_CHARS, max(first + 1, -(-stage.end_ms * BAR_CHARS // deadline_ms)))

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from fsnap.cli.replaytext import bar_of
 from fsnap.core.attempts import attempts
 from fsnap.core.events import Notice, RenewAsked, SnapshotFound, TaskExited
 from fsnap.core.model import Attempt, Basis, Config
-from fsnap.core.timeline import Outcome, Reclaim
+from fsnap.core.timeline import Outcome, Reclaim, Stage
 from tests.unit.replay.story import Story, two_reclaims
 
 HOLD = Config(after_commit="hold")
@@ -258,3 +259,22 @@ def test_a_live_task_that_the_user_begins_anew() -> None:
     story.happens(RenewAsked(reason="fresh"))
     first, second = attempts(story.claims("node-b").replayed().steps)
     assert (first.end, first.end_at, second.end) == ("begun anew", "", "")
+
+
+@pytest.mark.parametrize(
+    ("start_ms", "end_ms", "bar"),
+    [
+        (0, 1, "#" + "." * 39),
+        (0, 1_000, "#" * 40),
+        (500, 525, "." * 20 + "#" + "." * 19),
+        (999, 1_001, "." * 39 + ">"),
+        (1_000, 2_000, "." * 39 + ">"),
+        (500, None, "." * 20 + "?" + "." * 19),
+        (-(10**15), 500, "#" * 20 + "." * 20),
+        (-(10**15), -5, "#" + "." * 39),
+    ],
+)
+def test_bars(start_ms: int, end_ms: int | None, bar: str) -> None:
+    stage = Stage(name="dump", seq=1, start_ms=start_ms, end_ms=end_ms, result="")
+    assert bar_of(stage, 1_000) == bar
+    assert bar_of(stage, 0) == "." * 39 + ">"
