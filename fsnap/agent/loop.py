@@ -22,6 +22,7 @@ from fsnap.core.model import Facts, SnapshotRef, TaskState
 from fsnap.core.planner import Decision
 from fsnap.crashpoints import CrashPoint, reach
 from fsnap.errors import AgentCrash, CapsuleError, Fenced, FsnapError, StoreError
+from fsnap.journal.errors import JournalError
 
 TICK_S = 0.25
 MIRROR_RETRY_S = 1.0
@@ -45,6 +46,13 @@ class Posted:
     seen_mono_s: float = 0.0
     failure: BaseException | None = None
     """Ends the loop: this node was fenced, or a worker met what nobody foresaw."""
+
+
+class NotRecorded(StoreError):
+    """The local journal does not take the record of a decision."""
+
+    code = "not-recorded"
+    hint = "Make room on the disk that holds FSNAP_HOME."
 
 
 class Hands(Protocol):
@@ -161,7 +169,14 @@ class TaskLoop:
         if posted.token and posted.token != self._executor.token:
             logger.debug("dropped an outdated outcome: {}", type(event).__name__)
             return
-        self.handle(event, posted.seen_mono_s)
+        try:
+            self.handle(event, posted.seen_mono_s)
+        except NotRecorded as problem:
+            # Nothing was decided, so nothing was done: the task runs on, and what happened is decided later.
+            logger.warning("nothing can be recorded: {}", problem)
+            self._clock.sleep(MIRROR_RETRY_S)
+            if not isinstance(event, Tick):
+                self.inbox.put(posted)
 
     def handle(self, event: Event, seen_mono_s: float) -> None:
         """Decide on *event*, record the decision, do what it says."""
@@ -173,7 +188,10 @@ class TaskLoop:
         if decision.trigger is None:
             return
         reach(CrashPoint.DECIDED)
-        record = self._ledger.commit(event, facts, decision)
+        try:
+            record = self._ledger.commit(event, facts, decision)
+        except JournalError as problem:
+            raise NotRecorded(str(problem)) from problem
         reach(CrashPoint.RECORDED)
         pending = self._ledger.state.pending
         self._book.deadline_s = None if pending is None else pending.deadline_mono_ms / 1000

@@ -103,7 +103,7 @@ class Output:
     def flush(self, spool_bytes: int, timeout_s: float) -> bool:
         """Wait until the spool's first *spool_bytes* have left; false when the reader is too slow."""
         end = time.monotonic() + timeout_s
-        while self._at < spool_bytes and not self._broken:
+        while self._at < spool_bytes and not (self._broken or self._held or self._thread is None):
             if time.monotonic() > end:
                 return False
             time.sleep(0.001)

@@ -13,7 +13,7 @@ from fsnap.agent.lease import Lease
 from fsnap.agent.ledger import BackgroundMirror, Ledger
 from fsnap.agent.loop import TaskLoop
 from fsnap.agent.node import Node
-from fsnap.agent.output import Output
+from fsnap.agent.output import STOP_S, Output
 from fsnap.agent.restart import restarted
 from fsnap.agent.restoring import Restorer
 from fsnap.agent.runtime import FactBook, RunClock, Watch
@@ -140,6 +140,9 @@ class Parts:
 
     def _on_capsule(self, event: dict[str, Any]) -> None:
         if event["event"] == "exited":
+            # What has not left when the end is recorded is lost with this node.
+            for name, output in self.outputs.items():
+                output.flush(int(event[name]), STOP_S)
             self.loop.post(TaskExited(exit_code=int(event["code"])))
         elif event["event"] == "gate-lost":
             self.loop.post(DumpFailed(code="criu-died", message="CRIU died while it held the tree"))

@@ -144,6 +144,12 @@ KNOWN = (
         "the task was gone when the dump began",
         "",
     ),
+    _Known(
+        "kernel-features",
+        r"Could not initialize kernel features detection",
+        "CRIU could not find out what the kernel can do",
+        "'criu check' tells more; in a network namespace of one's own the loopback interface must be up.",
+    ),
     _Known("soft-dirty", r"Tracking memory is not available", "the kernel does not track dirty pages", ""),
 )
 

@@ -30,8 +30,17 @@ CHECKPOINTED = 177
 LIMIT_S = 60.0
 """Longest wait for anything: a loaded machine is slow, a hung one is a failure."""
 
-NEW_NODE = ("unshare", "--pid", "--mount", "--fork", "--mount-proc", "--kill-child")
-"""Put before fsnap: a PID and mount namespace of its own, where fsnap is PID 1."""
+WITH_LOOPBACK = ("sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+"""CRIU's look at the kernel needs it, and a new network namespace has it down."""
+
+OWN_NETWORK = ("unshare", "--net", *WITH_LOOPBACK)
+"""Put before fsnap, for a node that is lost: CRIU's network lock goes with it."""
+
+NEW_NODE = (
+    *("unshare", "--pid", "--mount", "--net", "--fork", "--mount-proc", "--kill-child"),
+    *WITH_LOOPBACK,
+)
+"""A PID, mount and network namespace of its own, where fsnap is PID 1."""
 
 CHUNK_BYTES = 1 << 16
 

@@ -11,6 +11,7 @@ import pytest
 from tests.e2e.conftest import MakeScenario
 from tests.e2e.harness import (
     CHECKPOINTED,
+    OWN_NETWORK,
     WORKLOADS,
     Attempt,
     Scenario,
@@ -77,6 +78,7 @@ def test_a_node_lost_while_it_dumps(heap: Scenario) -> None:
     """Nothing was committed: the task starts from nothing, and its files are those of one run."""
     heap.env["BLOCKS"] = "80"
     expected = heap.baseline()
+    heap.node = OWN_NETWORK
     first = heap.start("--attempt", "1", "--lease", "3")
     first.wait_stdout("step 4 ")
     heap.give_notice()
@@ -125,6 +127,7 @@ def test_a_lost_node_whose_disk_survives(heap: Scenario, tmp_path: Path) -> None
     """The state dir has what was written after the last checkpoint; it is put back."""
     expected = heap.baseline()
     flags = ("--interval", "1", "--lease", "3", "--stdout", str(tmp_path / "stdout"))
+    heap.node = OWN_NETWORK
     first = heap.start("--attempt", "1", *flags)
     first.wait("a checkpoint", lambda: bool(list(heap.store.glob("tasks/*/snapshots/*/manifest.json"))))
     first.wait_file(heap.state / "heap.txt", "\n25 ")

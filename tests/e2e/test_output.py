@@ -55,7 +55,6 @@ def test_a_reader_that_has_gone(scenario: MakeScenario, c_program: Callable[[str
     task.assert_clean()
 
 
-@pytest.mark.xfail(strict=True, reason="what a slow reader had not taken when the end was recorded is lost")
 def test_a_node_lost_while_a_slow_reader_takes_the_end(
     scenario: MakeScenario, c_program: Callable[[str], Path]
 ) -> None:

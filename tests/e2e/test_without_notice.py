@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import MakeScenario
-from tests.e2e.harness import NEW_NODE, WORKLOADS, Scenario, assert_same_bytes, printed
+from tests.e2e.harness import NEW_NODE, OWN_NETWORK, WORKLOADS, Scenario, assert_same_bytes, printed
 
 pytestmark = pytest.mark.criu
 
@@ -19,7 +19,7 @@ def committed(task: Scenario) -> int:
 
 
 @pytest.mark.parametrize(
-    "node", [(), pytest.param(NEW_NODE, marks=pytest.mark.slow)], ids=["here", "own-namespaces"]
+    "node", [OWN_NETWORK, pytest.param(NEW_NODE, marks=pytest.mark.slow)], ids=["here", "own-namespaces"]
 )
 def test_a_killed_node(scenario: MakeScenario, tmp_path: Path, node: tuple[str, ...]) -> None:
     task = scenario([sys.executable, WORKLOADS / "heap.py"])
