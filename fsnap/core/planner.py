@@ -94,7 +94,10 @@ def _claim_asked(state: TaskState, event: Event, facts: Facts) -> Decision:
     if state.state is State.NEW:
         return _do(state, "begin", Start(hold_ms=state.hold_ms), note="started")
     hold_ms = state.hold_ms  # a holder that ended before its own wait did knew no more of the copy before it
-    if event.basis is Basis.LATER_ATTEMPT:
+    if event.basis is Basis.LEASE_EXPIRED:
+        # Its holder may have renewed between the last look at its heartbeat and this record.
+        hold_ms = max(hold_ms, state.config.lease_ms)
+    elif event.basis is Basis.LATER_ATTEMPT:
         proven = event.attempt is not None and event.attempt.proves_end
         hold_ms = 0 if proven else max(hold_ms, state.config.lease_ms)
     if state.usable:

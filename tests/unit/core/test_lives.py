@@ -147,7 +147,7 @@ def test_a_death_without_notice_goes_on_from_the_last_commit_or_from_nothing(sta
         if state == "dumping":
             life.happens(NOTICE)
         assert life.state.state.value == state
-        decision = life.happens(claim(Basis.LEASE_EXPIRED), Facts(started=False))
+        decision = life.happens(claim(Basis.HOLDER_GONE), Facts(started=False))
         if newest is None:
             assert decision.effects == (Start(hold_ms=0),)
             assert "starts from nothing" in decision.note
@@ -162,7 +162,7 @@ def test_a_death_without_notice_goes_on_from_the_last_commit_or_from_nothing(sta
         (Basis.LATER_ATTEMPT, SLURM, 60_000),
         (Basis.LATER_ATTEMPT, Attempt(scheduler="flag", job="j", number=2), 60_000),
         (Basis.LATER_ATTEMPT, AWS, 0),
-        (Basis.LEASE_EXPIRED, SLURM, 0),
+        (Basis.LEASE_EXPIRED, SLURM, 60_000),
         (Basis.HOLDER_GONE, SLURM, 0),
     ],
 )
