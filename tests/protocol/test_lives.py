@@ -90,7 +90,7 @@ def test_fresh_does_not_take_a_live_task(make_task: MakeTask) -> None:
 @pytest.mark.parametrize("fresh", [True, False])
 def test_another_command_does_not_take_over_a_living_capsule(make_task: MakeTask, fresh: bool) -> None:
     task = make_task(20, 8)
-    first = task.start()
+    first = task.start("--lease", "2")
     first.wait_stdout("line 8\n")
     kill_agent(first)
     other = task.start(*(["--fresh"] if fresh else []), command=["touch", "started"], fresh=False)
