@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.faulty_proxy import Fault, FaultyProxy
+from tests.rig_e2e.beats import Beats
 from tests.rig_e2e.cloud import Cloud, Reference, refer
 from tests.rig_e2e.roads import s3_cloud, serving
 from tests.servers import S3Server, ministack
@@ -30,6 +31,12 @@ def shared() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="fsnap-rig-", dir="/var/tmp"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def beats(shared: Path) -> Beats:
+    """What the task's copies say of their progress."""
+    return Beats(shared)
 
 
 @pytest.fixture

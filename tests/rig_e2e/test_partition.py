@@ -7,6 +7,7 @@ clock is one on all nodes of a rig.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from fsnap.journal.mirror import journal_prefix
 from fsnap.stores.urls import open_store
 from tests.faulty_proxy import Fault, FaultyProxy
+from tests.rig_e2e.beats import Beats, states
 from tests.rig_e2e.bucket import audit, journal, triggers
 from tests.rig_e2e.cloud import (
     CHECKPOINTED,
@@ -27,43 +29,16 @@ from tests.rig_e2e.cloud import (
     Reference,
     assert_same_files,
 )
-from tests.rig_e2e.relay import BEAT_S
 from tests.rig_e2e.roads import PORT, serving
 from tests.servers import S3Server
 
 pytestmark = pytest.mark.criu
 
 MakeReference = Callable[..., Reference]
-LEASE_S = 6.0
+LEASE_S = 5.0
 WHOLE = {"STEPS": "70"}
 ENDLESS = {"STEPS": "1000"}
 """For tests that end before the task does."""
-
-
-class Beats:
-    """When each node's copy said that it makes progress."""
-
-    def __init__(self, shared: Path) -> None:
-        self._folder = shared / "beats"
-        self._folder.mkdir()
-        self.env = {"BEATS": str(self._folder)}
-
-    def of(self, machine: Machine) -> list[int]:
-        """Nanoseconds of the wall clock, in order; a line that is being written does not count."""
-        path = self._folder / machine.node.name
-        return [int(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
-
-    def assert_apart(self, first: Machine, second: Machine) -> None:
-        """The second copy began after the last that the first one did."""
-        begun = self.of(second)[0]
-        time.sleep(10 * BEAT_S)
-        last = self.of(first)[-1]
-        assert last < begun, f"both made progress for {(last - begun) / 1e9:.3f} s"
-
-
-@pytest.fixture
-def beats(shared: Path) -> Beats:
-    return Beats(shared)
 
 
 def start(machine: Machine, shared: Path, number: int, *, interval: str = "1") -> Attempt:
@@ -76,19 +51,6 @@ def start(machine: Machine, shared: Path, number: int, *, interval: str = "1") -
 def committed(cloud: Cloud, count: int) -> Callable[[], bool]:
     """Whether the task's journal has *count* snapshots."""
     return lambda: triggers(journal(cloud)).count("checkpointed") >= count
-
-
-def states(machine: Machine) -> set[str]:
-    """The states (proc(5)) of the task's processes on *machine*."""
-    found = set()
-    for entry in machine.path("/proc").iterdir():
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            if entry.name.isdecimal() and b"relay.py" in b" ".join(words) and b"run" not in words:
-                found.add((entry / "stat").read_text().rpartition(")")[2].split()[0])
-        except OSError:
-            continue
-    return found
 
 
 def begin(
@@ -254,3 +216,23 @@ def test_a_claim_that_was_overtaken_by_the_old_copys_record_is_made_again(
     second.process.terminate()
     second.finish(CHECKPOINTED)
     assert [record.trigger for record in audit(cloud)].count("claim") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(8))
+def test_cut_off_at_any_moment(
+    cloud: Cloud, shared: Path, beats: Beats, reference: MakeReference, seed: int
+) -> None:
+    """In the middle of a checkpoint, of its upload, of a renewal."""
+    dice = random.Random(seed)
+    old, first = begin(cloud, beats, shared, env=WHOLE)
+    time.sleep(dice.uniform(0.0, 1.5))
+    old.node.disconnect()
+    new = cloud.machine(metadata=False)
+    second = start(new, shared, 2)
+    come_back(first, second, beats)
+    second.finish(0)
+    expected = reference(**WHOLE)
+    assert (shared / "out.txt").read_bytes() == expected.stdout
+    assert_same_files(new, expected)
+    audit(cloud)

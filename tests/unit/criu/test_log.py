@@ -46,6 +46,7 @@ SAMPLES = {
     "CPU instruction capabilities do not match run time": ("cpu", "CPU"),
     "Tracking memory is not available. Consider omitting --track-mem option.": ("soft-dirty", "dirty"),
     "Unable to find root task": ("task-gone", "gone"),
+    "Could not initialize kernel features detection.": ("kernel-features", "loopback"),
 }
 
 
