@@ -1,0 +1,154 @@
+"""The figures: name, goal, and how each is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import median
+from typing import TYPE_CHECKING
+
+from _bench.cutting import cut_pairs
+from _bench.freezing import freeze_pairs
+from _bench.lives import Life
+from _bench.output import Figure, Goal, compared
+
+if TYPE_CHECKING:
+    from _bench.bench import Bench
+
+MIB = 1 << 20
+
+
+def cold(bench: Bench) -> list[Figure]:
+    """Freeze to commit of a first snapshot."""
+    found = []
+    for store in bench.stores("file", "s3"):
+        lives = bench.lives(store)
+        if store == "file":
+            pairs = [(life.cold_s, life.naive.dump_s) for life in lives if life.naive is not None]
+            goal, name = Goal(at=0.7), "naive"
+        else:
+            pairs = [
+                (life.cold_s, life.stored_bytes / life.put_rate_bps) for life in lives if life.put_rate_bps
+            ]
+            goal, name = Goal(at=1.25), "floor"
+        found.append(
+            compared(
+                "freeze-to-commit-cold",
+                pairs,
+                goal=goal,
+                unit="s",
+                baseline_name=name,
+                store=store,
+                size_mib=bench.size_mib,
+            )
+        )
+    return found
+
+
+def restore(bench: Bench) -> list[Figure]:
+    """Start of the fetch to a running tree."""
+    found = []
+    for store in bench.stores("s3"):
+        pairs = [
+            (life.restore_s, life.naive.restore_s)
+            for life in bench.lives(store)
+            if life.restore_s and life.naive and life.naive.restore_s
+        ]
+        found.append(
+            compared(
+                "restore",
+                pairs,
+                goal=Goal(at=0.7),
+                unit="s",
+                baseline_name="naive",
+                store=store,
+                size_mib=bench.size_mib,
+            )
+        )
+    return found
+
+
+def freeze(bench: Bench) -> list[Figure]:
+    """CRIU's frozen_time of a periodic checkpoint and of a bare dump."""
+    return [
+        compared(
+            "freeze",
+            freeze_pairs(bench, store),
+            goal=Goal(at=1.15),
+            unit="s",
+            baseline_name="criu dump",
+            store=store,
+            size_mib=bench.size_mib,
+        )
+        for store in bench.stores("file")
+    ]
+
+
+def delta(bench: Bench) -> list[Figure]:
+    """What a second snapshot puts."""
+    found = []
+    for store in bench.stores("file"):
+        deltas = [life.delta for life in bench.lives(store) if life.delta is not None]
+        found.append(
+            compared(
+                "delta",
+                [(float(one.put_bytes), float(one.changed_bytes)) for one in deltas],
+                goal=Goal(at=1.5),
+                unit="bytes",
+                baseline_name="changed pages",
+                store=store,
+                size_mib=bench.size_mib,
+            )
+        )
+    return found
+
+
+def agent_memory(bench: Bench) -> list[Figure]:
+    """Peak of the agent above its idle size; the largest of all runs."""
+    found = []
+    for store in bench.stores("s3"):
+        lives: list[Life] = bench.lives(store)
+        idle_mib = median(life.idle_bytes for life in lives) / MIB
+        peak_mib = max(life.above_idle_bytes for life in lives) / MIB
+        found.append(
+            Figure(
+                name="agent-memory",
+                value=peak_mib,
+                unit="MiB",
+                goal=Goal(at=400),
+                baseline=idle_mib,
+                baseline_name="idle agent",
+                measured=idle_mib + peak_mib,
+                measured_unit="MiB",
+                runs=len(lives),
+                store=store,
+                size_mib=bench.size_mib,
+            )
+        )
+    return found
+
+
+def cut(bench: Bench) -> list[Figure]:
+    """Cutting and hashing on one core, against hashing alone."""
+    bench.progress.say("cut")
+    return [
+        compared(
+            "cut",
+            cut_pairs(bench.program, bench.size_mib, bench.runs),
+            goal=Goal(at=0.5, at_most=False),
+            unit="MiB/s",
+            baseline_name="BLAKE3",
+            store=None,
+            size_mib=bench.size_mib,
+        )
+    ]
+
+
+FIGURES: dict[str, Callable[[Bench], list[Figure]]] = {
+    "freeze-to-commit-cold": cold,
+    "freeze": freeze,
+    "delta": delta,
+    "restore": restore,
+    "agent-memory": agent_memory,
+    "cut": cut,
+}
+NEED_NO_CRIU = frozenset({"cut"})
