@@ -38,6 +38,7 @@ from fsnap.errors import CheckpointFailed
 from fsnap.snapshots.capture import Capture, Sealed
 from fsnap.snapshots.freeze import stage_tree
 from fsnap.snapshots.known import KnownChunks
+from fsnap.snapshots.pageindex import PageIndex
 from fsnap.snapshots.records import StagedTree
 from fsnap.snapshots.trees import TreeSource
 from fsnap.stores.base import Store
@@ -82,7 +83,7 @@ class Capturer:
         self._settings = settings
         self._clock = clock
         self._run_ms = run_ms
-        self.known = KnownChunks()
+        self.known = KnownChunks(pages=PageIndex())
 
     def learn(self, result: CaptureResult) -> None:
         """The snapshot is committed: its chunks and files need not be stored again."""

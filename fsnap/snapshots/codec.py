@@ -13,6 +13,7 @@ import zstandard
 from blake3 import blake3
 
 from fsnap.errors import CorruptData, NewerSchema
+from fsnap.snapshots import pagedelta
 
 if TYPE_CHECKING:
     from fsnap.stores.base import Buffer
@@ -21,7 +22,7 @@ ZERO = 0
 RAW = 1
 ZSTD = 2
 DELTA = 3
-"""Reserved: zstd of the pages that differ from the parent chunk's."""
+"""zstd of the pages that differ from the parent chunk's (:mod:`fsnap.snapshots.pagedelta`)."""
 SEALED = 0x80
 """Reserved bit: 12 bytes of nonce, then AES-256-GCM of what the other bits describe, then 16 bytes of tag."""
 
@@ -62,6 +63,10 @@ class Encoder:
             return ZSTD, packed
         return RAW, data
 
+    def encode_delta(self, plain: bytearray) -> bytes:
+        """Stored bytes of a delta's plain form."""
+        return self._zstd.compress(plain)
+
 
 class Decoder:
     """Turns stored bytes back into chunks; one per thread."""
@@ -70,16 +75,26 @@ class Decoder:
         self._zstd = zstandard.ZstdDecompressor()
 
     def decode(
-        self, stored: memoryview, *, codec: int, raw_bytes: int, expected: bytes, where: str
+        self,
+        stored: memoryview,
+        *,
+        codec: int,
+        raw_bytes: int,
+        expected: bytes,
+        where: str,
+        parent: Buffer = b"",
     ) -> Buffer:
         """The chunk's plain bytes, whose digest is *expected*.
 
-        *where* names the object.  Never allocates more than *raw_bytes*.  Raises :class:`CorruptData`.
+        *where* names the object, *parent* are the plain bytes of a delta's parent.  Allocates little more
+        than *raw_bytes*, twice for a delta.  Raises :class:`CorruptData`.
         """
         if codec == ZSTD:
             plain: Buffer = self._inflate(stored, raw_bytes, where)
         elif codec == RAW:
             plain = stored
+        elif codec == DELTA:
+            plain = pagedelta.apply(self._inflate_delta(stored, raw_bytes, where), parent, raw_bytes, where)
         else:
             check_codec(codec, where)
             plain = bytes(raw_bytes)
@@ -89,6 +104,15 @@ class Decoder:
 
     def _inflate(self, stored: memoryview, raw_bytes: int, where: str) -> bytes:
         return inflate(self._zstd, stored, raw_bytes, where)
+
+    def _inflate_delta(self, stored: memoryview, raw_bytes: int, where: str) -> bytes:
+        try:
+            length = zstandard.frame_content_size(stored)
+        except zstandard.ZstdError as error:
+            raise CorruptData(f"{where} is damaged: {error}") from error
+        if not 0 <= length <= pagedelta.plain_limit(raw_bytes):
+            raise CorruptData(f"{where} is damaged: a delta's length does not match")
+        return self._inflate(stored, length, where)
 
 
 def inflate(context: zstandard.ZstdDecompressor, stored: Buffer, raw_bytes: int, where: str) -> bytes:
@@ -103,7 +127,7 @@ def inflate(context: zstandard.ZstdDecompressor, stored: Buffer, raw_bytes: int,
 
 def check_codec(codec: int, where: str) -> None:
     """Refuse what this version cannot decode: reserved numbers as newer, others as damage."""
-    if codec & SEALED or codec == DELTA:
+    if codec & SEALED:
         raise NewerSchema(f"{where} has chunks of codec {codec:#x}, which this fsnap cannot read")
     if codec > DELTA:
         raise CorruptData(f"{where} has chunks of an unknown codec {codec:#x}")

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from fsnap.core import manifest as manifests
 from fsnap.core.manifest import Manifest, PackEntry, SnapshotAbout
 from fsnap.errors import CorruptData, NewerSchema, ObjectMissing
@@ -125,7 +127,7 @@ class Snapshot:
         total = sum(pack.bytes for pack in self.manifest.packs)
         of_pack: dict[int, list[int]] = defaultdict(list)
         for number, (pack, kind) in enumerate(self.index.chunks[["pack", "codec"]].tolist()):
-            if kind != codec.ZERO:
+            if kind not in (codec.ZERO, codec.DELTA):
                 of_pack[pack].append(number)
         packs = self.manifest.packs
         done = 0
@@ -139,9 +141,12 @@ class Snapshot:
                 done += pack.bytes
                 if progress is not None:
                     progress(done, total)
+        deltas = np.flatnonzero(self.index.chunks["codec"] == codec.DELTA).tolist()
+        if not problems:
+            problems += self._verify_deltas(deltas)
         return VerifyReport(
             packs=len(packs),
-            chunks=sum(len(chunks) for chunks in of_pack.values()),
+            chunks=sum(len(chunks) for chunks in of_pack.values()) + len(deltas),
             bytes=total,
             problems=tuple(problems),
             bad_packs=tuple(bad),
@@ -160,6 +165,15 @@ class Snapshot:
         except (CorruptData, NewerSchema) as error:
             return str(error)
         return ""
+
+    def _verify_deltas(self, deltas: list[int]) -> list[str]:
+        """What is wrong with chunks that are made of others; their packs are sound."""
+        reader = self._reader
+        try:
+            for_each(reader.ranges(deltas), lambda part: _exhaust(reader.read(part)), threads=THREADS)
+        except (CorruptData, NewerSchema) as error:
+            return [str(error)]
+        return []
 
     def recorded_paths(self, name: str) -> frozenset[str]:
         """Paths of the tree that are stored; inputs and the root itself are not among them."""
@@ -289,6 +303,11 @@ def _get(store: Store, key: str) -> bytes:
         return store.get(key)
     except ObjectMissing as error:
         raise CorruptData(f"{key} is missing") from error
+
+
+def _exhaust(chunks: Iterable[object]) -> None:
+    for _ in chunks:
+        pass
 
 
 def _is_there(root_fd: int, path: str) -> bool:

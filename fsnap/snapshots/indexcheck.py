@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fsnap.errors import CorruptData
-from fsnap.snapshots import codec, layout, objects
+from fsnap.snapshots import codec, layout, objects, pagedelta
 from fsnap.snapshots.beneath import MAX_NAME_BYTES, MAX_PATH_BYTES, is_safe_path
 from fsnap.snapshots.index import Index, TreeHead
 from fsnap.snapshots.tables import NONE, EntryRow, Kind, Table
@@ -52,7 +52,7 @@ def _check_chunks(chunks: Table, packs: Table, where: str) -> None:
         codec.check_codec(number, where)
     raw, stored = chunks["raw_bytes"].astype(np.int64), chunks["stored_bytes"].astype(np.int64)
     _require(bool(((raw > 0) & (raw <= codec.MAX_CHUNK_BYTES)).all()), where, "a chunk's length")
-    _require(bool((chunks["parent"] == NONE).all()), where, "a chunk has a parent")
+    _check_parents(chunks, where)
     _require(not any(chunks["reserved"].tobytes()), where, "reserved bytes are set")
     zero, plain = chunks["codec"] == codec.ZERO, chunks["codec"] == codec.RAW
     empty = (stored == 0) & (chunks["pack"] == NONE) & (chunks["offset"] == 0)
@@ -65,6 +65,22 @@ def _check_chunks(chunks: Table, packs: Table, where: str) -> None:
     fits = (offset >= objects.HEADER_BYTES) & (offset + length <= room)
     fits &= (length > 0) & (length <= raw[~zero])
     _require(bool(fits.all()), where, "a chunk lies outside its pack")
+
+
+def _check_parents(chunks: Table, where: str) -> None:
+    """Deltas, and only they, have a parent that is not zeros; none rests on too many others."""
+    parent = chunks["parent"].astype(np.int64)
+    is_delta = chunks["codec"] == codec.DELTA
+    _require(bool(((parent != NONE) == is_delta).all()), where, "a chunk's parent")
+    above = np.flatnonzero(is_delta)
+    for _ in range(pagedelta.MAX_DEPTH):
+        if not len(above):
+            return
+        above = parent[above]
+        _require(bool((above < len(chunks)).all()), where, "a parent's number is out of range")
+        _require(bool((chunks["codec"][above] != codec.ZERO).all()), where, "a parent of zeros")
+        above = above[is_delta[above]]
+    _require(not len(above), where, "too many deltas upon one another")
 
 
 def _check_extents(extents: Table, total: int, where: str) -> None:

@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 from fsnap.snapshots.codec import ZERO
 from fsnap.snapshots.index import Index
+from fsnap.snapshots.pagedelta import MAX_DEPTH
+from fsnap.snapshots.pageindex import PageIndex
+from fsnap.snapshots.tables import NONE
 
 MAX_CHUNKS = 1 << 20
 """Some 250 bytes each, so 256 MiB at most; with chunks of 128 KiB that is 128 GiB of content."""
@@ -28,12 +31,23 @@ class Location(NamedTuple):
     codec: int
     committed: bool
     """Whether a committed snapshot has it; else this process put it and nothing refers to it yet."""
+    parent: bytes | None = None
+    """Digest of the chunk that this one is a delta of."""
+
+
+class Stored(NamedTuple):
+    """A chunk that the store has."""
+
+    digest: bytes
+    location: Location
 
 
 class KnownChunks:
     """Digest to location.  Safe to use from several threads."""
 
-    def __init__(self, *, max_chunks: int = MAX_CHUNKS) -> None:
+    def __init__(self, *, max_chunks: int = MAX_CHUNKS, pages: PageIndex | None = None) -> None:
+        self.pages = pages
+        """With it, a chunk that differs in few pages from a known one is stored as those pages."""
         self._half = max(1, max_chunks // 2)
         self._young: dict[bytes, Location] = {}
         self._old: dict[bytes, Location] = {}
@@ -46,13 +60,21 @@ class KnownChunks:
 
     def lookup(self, digest: bytes) -> Location | None:
         """Where the chunk lies, if it is known."""
+        chain = self.chain(digest)
+        return chain[0].location if chain else None
+
+    def chain(self, digest: bytes) -> tuple[Stored, ...]:
+        """The chunk, its parent if it is a delta, and so on; nothing if one of them is not known."""
+        found: list[Stored] = []
+        wanted: bytes | None = digest
         with self._lock:
-            location = self._young.get(digest)
-            if location is None:
-                location = self._old.pop(digest, None)
-                if location is not None:
-                    self._keep(digest, location)
-            return location
+            while wanted is not None:
+                location = self._find(wanted)
+                if location is None or len(found) > MAX_DEPTH:
+                    return ()
+                found.append(Stored(wanted, location))
+                wanted = location.parent
+        return tuple(found)
 
     def add(self, digest: bytes, location: Location) -> None:
         """Note a chunk whose pack's put was acknowledged."""
@@ -64,13 +86,13 @@ class KnownChunks:
         """Note the chunks of a committed snapshot that stays."""
         packs = index.pack_rows()
         ids: list[bytes] = [row.tobytes() for row in index.chunks["digest"]]
-        names = ("pack", "offset", "stored_bytes", "raw_bytes", "codec")
+        names = ("pack", "offset", "stored_bytes", "raw_bytes", "codec", "parent")
         rows = zip(ids, *(index.chunks[name].tolist() for name in names), strict=True)
         with self._lock:
-            for digest, pack, offset, stored, raw, codec in rows:
+            for digest, pack, offset, stored, raw, codec, parent in rows:
                 if codec != ZERO and packs[pack].id not in self._evicted:
-                    where = Location(packs[pack].id, packs[pack].bytes, offset, stored, raw, codec, True)
-                    self._keep(digest, where)
+                    place = (packs[pack].id, packs[pack].bytes, offset, stored, raw, codec, True)
+                    self._keep(digest, Location(*place, None if parent == NONE else ids[parent]))
 
     def evict_pack(self, pack_id: str) -> None:
         """Forget a pack that is missing, damaged or about to be deleted, and never learn it again."""
@@ -88,6 +110,14 @@ class KnownChunks:
         """A pack of this very name was put anew: it may be known again."""
         with self._lock:
             self._evicted.discard(pack_id)
+
+    def _find(self, digest: bytes) -> Location | None:
+        location = self._young.get(digest)
+        if location is None:
+            location = self._old.pop(digest, None)
+            if location is not None:
+                self._keep(digest, location)
+        return location
 
     def _keep(self, digest: bytes, location: Location) -> None:
         if len(self._young) >= self._half and digest not in self._young:

@@ -1,6 +1,10 @@
 """Getting chunks back: few ranged reads per pack, and every digest checked before use.
 
-Memory: one range of at most 16 MiB and one chunk per thread.
+A delta is decoded together with what it rests on: a range of whole chunks is read with all
+deltas upon them that are wanted, or that wanted ones rest on.
+
+Memory: one range of at most 16 MiB and one chunk per thread; with deltas another 16 MiB of
+them, and as many chunks as rest on one another.
 """
 
 from __future__ import annotations
@@ -15,8 +19,10 @@ import numpy as np
 
 from fsnap.errors import CorruptData, ObjectMissing
 from fsnap.snapshots import layout, objects
-from fsnap.snapshots.codec import ZERO, Decoder
+from fsnap.snapshots.codec import DELTA, ZERO, Decoder
+from fsnap.snapshots.families import Families, stretches
 from fsnap.snapshots.index import Index
+from fsnap.snapshots.tables import NONE
 
 if TYPE_CHECKING:
     from fsnap.stores.base import Buffer, Store
@@ -36,6 +42,8 @@ class Range:
     chunks: tuple[int, ...]
     is_first: bool
     """Whether it has to look at the pack's header as well."""
+    families: Families | None = None
+    """The deltas upon its chunks, if there are any."""
 
 
 class PackReader:
@@ -46,25 +54,39 @@ class PackReader:
         self._prefix = prefix
         self._index = index
         self._local = threading.local()
+        self._headers: set[int] = set()
 
     def ranges(self, chunks: Iterable[int]) -> Iterator[Range]:
         """The reads that bring *chunks*, pack after pack; those of zeros need none."""
         table = self._index.chunks
         numbers = np.array(sorted(set(chunks)), np.int64)
         numbers = numbers[table["codec"][numbers] != ZERO] if len(numbers) else numbers
+        families = None
+        if (table["codec"][numbers] == DELTA).any():
+            families = Families(table, numbers)
+            numbers = families.bases
         order = np.lexsort((table["offset"][numbers], table["pack"][numbers]))
         packs = self._index.pack_rows()
         last_pack, start, end = -1, 0, 0
         run: list[int] = []
         is_first = True
+
+        def made() -> Range:
+            return Range(
+                pack_id=packs[last_pack].id,
+                start=start,
+                end=end,
+                chunks=tuple(run),
+                is_first=is_first,
+                families=families,
+            )
+
         for number in numbers[order].tolist():
             pack, offset = int(table["pack"][number]), int(table["offset"][number])
             stop = offset + int(table["stored_bytes"][number])
             apart = offset - end > MAX_GAP_BYTES or max(stop, end) - start > MAX_RANGE_BYTES
             if run and (pack != last_pack or apart):
-                yield Range(
-                    pack_id=packs[last_pack].id, start=start, end=end, chunks=tuple(run), is_first=is_first
-                )
+                yield made()
                 is_first = pack != last_pack
                 run = []
             if not run:
@@ -73,9 +95,7 @@ class PackReader:
             last_pack, end = pack, max(end, stop)
             run.append(number)
         if run:
-            yield Range(
-                pack_id=packs[last_pack].id, start=start, end=end, chunks=tuple(run), is_first=is_first
-            )
+            yield made()
 
     def read(self, part: Range) -> Iterator[tuple[int, Buffer]]:
         """Number and verified bytes of each chunk in *part*; :class:`CorruptData` names the pack."""
@@ -84,10 +104,48 @@ class PackReader:
         if part.is_first:
             header = data if part.start == 0 else self._get(key, 0, objects.HEADER_BYTES)
             objects.decode_header(header, objects.PACK_MAGIC, where=key)
+        if part.families is not None:
+            yield from self._read_families(part, part.families, data, key)
+            return
         for number in part.chunks:
             yield number, self.decode(number, data, part.start, key)
 
-    def decode(self, number: int, data: memoryview, at: int, where: str) -> Buffer:
+    def _read_families(
+        self, part: Range, families: Families, data: memoryview, key: str
+    ) -> Iterator[tuple[int, Buffer]]:
+        """Parents before the deltas upon them; at any time the plain bytes of one line of them are held."""
+        parents = self._index.chunks["parent"]
+        order = families.order(part.chunks)
+        line: list[tuple[int, Buffer]] = []
+        fetched: dict[int, tuple[memoryview, int, str]] = {}
+        for at, number in enumerate(order):
+            parent = int(parents[number])
+            while line and line[-1][0] != parent:
+                line.pop()
+            if parent == NONE:
+                plain = self.decode(number, data, part.start, key)
+            else:
+                if number not in fetched:
+                    fetched = self._fetch_deltas(families.batch(order, at, MAX_RANGE_BYTES))
+                plain = self.decode(number, *fetched.pop(number), parent=line[-1][1])
+            line.append((number, plain))
+            if number in families.wanted:
+                yield number, plain
+
+    def _fetch_deltas(self, numbers: Iterable[int]) -> dict[int, tuple[memoryview, int, str]]:
+        """Of each delta bytes that hold its own, where they begin in its pack, and the pack's key."""
+        table, packs = self._index.chunks, self._index.pack_rows()
+        fetched = {}
+        for pack, start, end, run in stretches(table, numbers):
+            key = layout.pack_key(self._prefix, packs[pack].id)
+            if pack not in self._headers:
+                objects.decode_header(self._get(key, 0, objects.HEADER_BYTES), objects.PACK_MAGIC, where=key)
+                self._headers.add(pack)
+            data = memoryview(self._get(key, start, end))
+            fetched.update(dict.fromkeys(run, (data, start, key)))
+        return fetched
+
+    def decode(self, number: int, data: memoryview, at: int, where: str, *, parent: Buffer = b"") -> Buffer:
         """The verified chunk *number* out of *data*, which begins at byte *at* of its pack."""
         row = self._index.chunks[number]
         offset = int(row["offset"]) - at
@@ -100,6 +158,7 @@ class PackReader:
             raw_bytes=int(row["raw_bytes"]),
             expected=row["digest"].tobytes(),
             where=where,
+            parent=parent,
         )
 
     def _get(self, key: str, start: int, end: int) -> bytes:

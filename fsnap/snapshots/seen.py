@@ -15,9 +15,10 @@ import numpy as np
 from fsnap.snapshots.codec import ZERO
 from fsnap.snapshots.feeder import Feeder
 from fsnap.snapshots.index import Index, PackRow
-from fsnap.snapshots.known import KnownChunks, Location
+from fsnap.snapshots.known import KnownChunks, Location, Stored
 from fsnap.snapshots.sink import ChunkSink
 from fsnap.snapshots.state import Key, State, state_key
+from fsnap.snapshots.tables import NONE
 
 RACY_NS = 2_000_000_000
 """Files touched this shortly before are read again: 2 s is the coarsest stamp in use (FAT)."""
@@ -82,9 +83,8 @@ class Reuse:
     def can(self, extents: Iterable[Extent], known: KnownChunks) -> bool:
         """Whether none of the packs was found damaged or missing since."""
         numbers = {int(self._index.refs[ref]) for extent in extents for ref in self._range(extent)}
-        chunks = (self._index.chunks[number] for number in numbers)
-        packs = {int(chunk["pack"]) for chunk in chunks if chunk["codec"] != ZERO}
-        return not any(known.is_evicted(self._packs[pack].id) for pack in packs)
+        chains = (stored for number in numbers for stored in self._chain(number))
+        return not any(known.is_evicted(pack) for pack in {stored.location.pack_id for stored in chains})
 
     def want(self, extents: Iterable[Extent]) -> None:
         """These stretches will be referred to."""
@@ -95,14 +95,9 @@ class Reuse:
         """Add everything wanted to the stream, between two segments."""
         index, position = self._index, feeder.position
         for ref in sorted(self._refs):
-            chunk = index.chunks[int(index.refs[ref])]
-            raw_bytes = int(chunk["raw_bytes"])
-            location = None
-            if chunk["codec"] != ZERO:
-                pack = self._packs[int(chunk["pack"])]
-                place = (int(chunk["offset"]), int(chunk["stored_bytes"]), raw_bytes, int(chunk["codec"]))
-                location = Location(pack.id, pack.bytes, *place, True)
-            sink.refer(chunk["digest"].tobytes(), location, raw_bytes)
+            number = int(index.refs[ref])
+            raw_bytes = int(index.chunks[number]["raw_bytes"])
+            sink.refer(index.chunks[number]["digest"].tobytes(), self._chain(number), raw_bytes)
             self._moved[ref] = position
             position += raw_bytes
         feeder.skip_to(position)
@@ -116,6 +111,29 @@ class Reuse:
             first = self._range(extent)[0]
             out.append((file_at, length, self._moved[first] + stream_at - int(starts[first])))
         return out
+
+    def _chain(self, number: int) -> tuple[Stored, ...]:
+        """The chunk and what it is a delta of; nothing for zeros."""
+        found: list[Stored] = []
+        chunk = self._index.chunks[number]
+        while chunk["codec"] != ZERO:
+            pack = self._packs[int(chunk["pack"])]
+            parent = None if chunk["parent"] == NONE else self._index.chunks[int(chunk["parent"])]
+            location = Location(
+                pack_id=pack.id,
+                pack_bytes=pack.bytes,
+                offset=int(chunk["offset"]),
+                stored_bytes=int(chunk["stored_bytes"]),
+                raw_bytes=int(chunk["raw_bytes"]),
+                codec=int(chunk["codec"]),
+                committed=True,
+                parent=None if parent is None else parent["digest"].tobytes(),
+            )
+            found.append(Stored(chunk["digest"].tobytes(), location))
+            if parent is None:
+                break
+            chunk = parent
+        return tuple(found)
 
     def _range(self, extent: Extent) -> range:
         starts = self._index.ref_starts

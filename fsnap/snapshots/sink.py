@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fsnap.snapshots import codec, layout
+from fsnap.snapshots import codec, deltas, layout
 from fsnap.snapshots.cut import spans
 from fsnap.snapshots.errors import CaptureFailed
-from fsnap.snapshots.known import KnownChunks, Location
+from fsnap.snapshots.known import KnownChunks, Location, Stored
 from fsnap.snapshots.packs import PackBuilder
 from fsnap.snapshots.tables import CHUNK, NONE, PACK, REF, Table
 
@@ -39,6 +39,7 @@ _COLUMNS = {
     "pack": "pack",
     "offset": "offset",
     "codec": "codec",
+    "parent": "parent",
 }
 _POLL_S = 0.2
 """How often a feeder that waits for a buffer looks whether the capture failed or was aborted."""
@@ -108,12 +109,12 @@ class ChunkSink:
         except RuntimeError:
             raise CaptureFailed("the capture was aborted") from None
 
-    def refer(self, digest: bytes, location: Location | None, raw_bytes: int) -> None:
-        """Add a chunk to the stream that the store has already; None as location for zeros."""
+    def refer(self, digest: bytes, chain: tuple[Stored, ...], raw_bytes: int) -> None:
+        """Add a chunk to the stream that the store has already; *chain*: it and its parents, if not zeros."""
         with self._lock:
             number = self._numbers.get(digest)
             if number is None:
-                number = self._add_row(digest, raw_bytes, location)
+                number = self._add_row(digest, raw_bytes, chain)
             self.done_bytes += raw_bytes
         self._refs.append(number)
 
@@ -147,7 +148,6 @@ class ChunkSink:
             packs[number] = (bytes.fromhex(pack_id), size)
         chunks = np.zeros(len(self._digests), CHUNK)
         chunks["digest"] = np.array(self._digests, "V32")
-        chunks["parent"] = NONE
         for ours, values in self._rows.items():
             chunks[_COLUMNS[ours]] = np.array(values, np.int64)
         return packs, chunks, np.array(self._refs, np.int64).astype(REF)
@@ -166,18 +166,19 @@ class ChunkSink:
         """The number of the chunk *data*, stored if it must be."""
         zero = codec.is_zero(data)
         digest = self._zero_digest(data) if zero else codec.digest(data)
-        known = None if zero else self._known.lookup(digest)
+        chain = () if zero else self._known.chain(digest)
         with self._lock:
             self.done_bytes += len(data)
             number = self._numbers.get(digest)
             if number is not None:
                 return number
-            number = self._add_row(digest, len(data), known)
-            if not zero and (known is None or not known.committed):
+            number = self._add_row(digest, len(data), chain)
+            if not zero and not (chain and chain[0].location.committed):
                 self.new_bytes += len(data)
-        if not zero and known is None:
-            kind, stored = self._encoder().encode(data)
-            self._pack(number, kind, stored)
+        if chain:
+            deltas.notice(digest, data, self._known)
+        elif not zero:
+            self._pack(number, deltas.encode(digest, data, self._encoder(), self._known))
         return number
 
     def _zero_digest(self, data: memoryview) -> bytes:
@@ -186,7 +187,9 @@ class ChunkSink:
             found = self._zero_digests[len(data)] = codec.digest(data)
         return found
 
-    def _add_row(self, digest: bytes, raw_bytes: int, known: Location | None) -> int:
+    def _add_row(self, digest: bytes, raw_bytes: int, chain: tuple[Stored, ...]) -> int:
+        known = chain[0].location if chain else None
+        parent = self._number_of(chain[1:])
         number = len(self._digests)
         self._numbers[digest] = number
         self._digests.append(digest)
@@ -196,7 +199,16 @@ class ChunkSink:
             self._rows[name].append(value)
         self._rows["raw"].append(raw_bytes)
         self._rows["pack"].append(pack)
+        self._rows["parent"].append(parent)
         return number
+
+    def _number_of(self, chain: tuple[Stored, ...]) -> int:
+        """The row of a chunk that the store has, for a delta to name as its parent; ``NONE`` of none."""
+        if not chain:
+            return NONE
+        digest, location = chain[0]
+        number = self._numbers.get(digest)
+        return self._add_row(digest, location.raw_bytes, chain) if number is None else number
 
     def _pack_number(self, pack_id: str, size: int) -> int:
         number = self._pack_numbers.get(pack_id)
@@ -212,18 +224,19 @@ class ChunkSink:
             encoder = self._local.encoder = codec.Encoder(self._level)
         return encoder
 
-    def _pack(self, chunk: int, kind: int, stored: bytes | memoryview) -> None:
+    def _pack(self, chunk: int, encoded: deltas.Encoded) -> None:
         full = None
         with self._lock:
             if self._open is None:
                 self._open = PackBuilder(len(self._pack_ids))
                 self._pack_ids.append(None)
                 self._pack_sizes.append(0)
-            offset = self._open.append(chunk, stored)
+            offset = self._open.append(chunk, encoded.stored)
             self._rows["pack"][chunk] = self._open.number
             self._rows["offset"][chunk] = offset
-            self._rows["stored"][chunk] = len(stored)
-            self._rows["codec"][chunk] = kind
+            self._rows["stored"][chunk] = len(encoded.stored)
+            self._rows["codec"][chunk] = encoded.codec
+            self._rows["parent"][chunk] = self._number_of(encoded.parents)
             if self._open.is_full:
                 full, self._open = self._open, None
         if full is not None:
@@ -261,6 +274,7 @@ class ChunkSink:
 
     def _location(self, chunk: int, pack_id: str, size: int) -> Location:
         rows = self._rows
+        parent = rows["parent"][chunk]
         return Location(
             pack_id=pack_id,
             pack_bytes=size,
@@ -269,6 +283,7 @@ class ChunkSink:
             raw_bytes=rows["raw"][chunk],
             codec=rows["codec"][chunk],
             committed=False,
+            parent=None if parent == NONE else self._digests[parent],
         )
 
     def _raise_failures(self) -> None:

@@ -177,7 +177,7 @@ def test_a_header_of_a_newer_schema_says_so(lab: Lab) -> None:
             decode_index(bytes(newer), where="x")
 
 
-@pytest.mark.parametrize("number", [codec.DELTA, codec.SEALED | codec.RAW])
+@pytest.mark.parametrize("number", [codec.SEALED | codec.DELTA, codec.SEALED | codec.RAW])
 def test_reserved_codecs_say_so(lab: Lab, number: int) -> None:
     index = decode_index(lab.store.get(index_key(PREFIX, "s1")), where="x")
     index.chunks = index.chunks.copy()
