@@ -234,6 +234,7 @@ class Executor:
 
     def _start(self, job: Job, token: int, state: TaskState, effect: Start) -> None:
         try:
+            self._drop_harmed_tree()
             while self._clock.mono_s() < self._not_before_s(effect) and not self._waiting_signal():
                 job.checkpoint()
                 self._clock.sleep(0.2)
@@ -271,8 +272,18 @@ class Executor:
         assert self._claimed_s is not None
         return self._claimed_s + effect.hold_ms / 1000
 
+    def _drop_harmed_tree(self) -> None:
+        """A tree that died too soon after its release is begun again in a fresh capsule."""
+        if not self._book.started:
+            return
+        self._book.started = False
+        for output in self._outputs.values():
+            output.stop()
+        self._relaunch()
+
     def _restore(self, job: Job, token: int, state: TaskState, effect: Restore) -> None:
         try:
+            self._drop_harmed_tree()
             self._gate = self._restorer.restore(
                 job,
                 state,

@@ -46,7 +46,9 @@ class Watch:
         self.unsupported = ""
 
     def start(self) -> None:
-        """Look now and again."""
+        """Look now and again; nothing changes where it does already."""
+        if self._thread is not None:
+            return
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
 

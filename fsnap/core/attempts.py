@@ -106,8 +106,8 @@ def _attempt(steps: Sequence[Step], following: object, reached_ms: int) -> Attem
 
 
 def _beginning(steps: Sequence[Step]) -> tuple[str | None, int, bool]:
-    """The snapshot that was released, the run time it had, and whether anything ran at all."""
-    for step in steps:
+    """The snapshot that was released last, the run time it had, and whether anything ran at all."""
+    for step in reversed(steps):
         record: Record = step.record
         if record.trigger in ("begin", "claim_bare", "restart"):
             return None, 0, True

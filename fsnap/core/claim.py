@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fsnap.core.events import ClaimAsked
 from fsnap.core.model import LIVE, TERMINAL, Attempt, Basis, State, TaskState
 
 
@@ -50,6 +51,20 @@ def judge(state: TaskState, sight: Sight) -> Verdict:
         return Verdict(basis=Basis.LEASE_EXPIRED, reason=f"no heartbeat for {lease_ms} ms")
     wait_ms = lease_ms - sight.heartbeat_still_ms if lease_ms else None
     return Verdict(basis=None, reason=f"live in epoch {state.epoch} on {_who(state)}", wait_ms=wait_ms)
+
+
+def hold_ms(state: TaskState, asked: ClaimAsked) -> int:
+    """For how long after its claim a claimant releases nothing: the copy before may go on so long.
+
+    A holder that ended before its own wait did knew no more of the copy before it, so the wait is inherited.
+    """
+    if asked.basis is Basis.LEASE_EXPIRED:
+        # Its holder may have renewed between the last look at its heartbeat and this record.
+        return max(state.hold_ms, state.config.lease_ms)
+    if asked.basis is Basis.LATER_ATTEMPT:
+        proven = asked.attempt is not None and asked.attempt.proves_end
+        return 0 if proven else max(state.hold_ms, state.config.lease_ms)
+    return state.hold_ms
 
 
 def _later(recorded: Attempt | None, mine: Attempt | None) -> bool:

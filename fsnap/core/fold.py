@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from fsnap.core.claim import hold_ms
 from fsnap.core.effects import Exit, Restore, Start
 from fsnap.core.events import (
     CancelAsked,
@@ -24,11 +25,10 @@ from fsnap.core.events import (
     TaskExited,
 )
 from fsnap.core.model import LIVE, TERMINAL, Pending, SnapshotRef, State, TaskState
+from fsnap.core.poison import as_claimed, failed_once, given_back
 from fsnap.core.records import Record
 
 NOTICES_KEPT = 64
-RESTORE_TRIES = 2
-"""Failures after which a snapshot is quarantined."""
 
 
 def fold(state: TaskState, record: Record) -> TaskState:
@@ -48,7 +48,6 @@ def fold(state: TaskState, record: Record) -> TaskState:
     if record.trigger == "unhold":
         folded = replace(folded, standing=(), restored=True)
     if record.trigger == "give_up":
-        folded = folded if folded.usable else _another_chance(folded)
         folded = replace(folded, held=False, outcome=_outcome(record))
     if record.dest in TERMINAL:
         folded = replace(folded, held=False, standing=(), finishing=False, outcome=_outcome(record))
@@ -69,8 +68,13 @@ def _outcome(record: Record) -> str | None:
 def _claim(state: TaskState, record: Record) -> TaskState:
     event = record.event
     assert isinstance(event, ClaimAsked)
-    return replace(
+    before = replace(state, state=record.source, epoch=record.epoch - 1)
+    found = as_claimed(before, event)
+    claimed = replace(
         state,
+        quarantined=found.quarantined,
+        restore_failures=found.restore_failures,
+        lost_epochs=found.lost_epochs,
         held=True,
         holder=event.holder,
         attempt=event.attempt,
@@ -78,7 +82,7 @@ def _claim(state: TaskState, record: Record) -> TaskState:
         command=event.command,
         command_digest=event.command_digest,
         cwd=event.cwd,
-        restoring_from=state.usable[0].id if record.dest is State.RESTORING else None,
+        restoring_from=found.usable[0].id if record.dest is State.RESTORING else None,
         restored=False,
         finishing=False,
         standing=(),
@@ -89,6 +93,9 @@ def _claim(state: TaskState, record: Record) -> TaskState:
         run_base_ms=0,
         note=record.note,
     )
+    if any(isinstance(effect, Exit) for effect in record.effects):
+        return replace(given_back(claimed), hold_ms=hold_ms(before, event))
+    return claimed
 
 
 def _renew(state: TaskState, record: Record) -> TaskState:
@@ -165,24 +172,12 @@ def _restore_ready(state: TaskState, record: Record) -> TaskState:
 def _restore_failed(state: TaskState, record: Record) -> TaskState:
     event = record.event
     assert isinstance(event, RestoreFailed)
-    failures = {**state.restore_failures}
-    failures[event.snapshot_id] = failures.get(event.snapshot_id, 0) + 1
-    quarantined = state.quarantined
-    if event.corrupt or failures[event.snapshot_id] >= RESTORE_TRIES:
-        quarantined = (*quarantined, event.snapshot_id)
-    after = replace(state, restore_failures=failures, quarantined=quarantined, holder=event.holder)
-    restoring_from = after.usable[0].id if after.usable and record.trigger == "retry_restore" else None
-    return replace(after, restoring_from=restoring_from)
+    after = failed_once(state, event.snapshot_id, corrupt=event.corrupt)
+    return replace(after, restoring_from=_retried(after, record), holder=event.holder)
 
 
-def _another_chance(state: TaskState) -> TaskState:
-    """What this node could not restore, the next may: a retry must not start from nothing.
-
-    Only damaged snapshots stay out: those quarantined before their tries were used up.
-    """
-    damaged = tuple(ref for ref in state.quarantined if state.restore_failures.get(ref, 0) < RESTORE_TRIES)
-    failures = {ref: tries for ref, tries in state.restore_failures.items() if ref in damaged}
-    return replace(state, quarantined=damaged, restore_failures=failures)
+def _retried(state: TaskState, record: Record) -> str | None:
+    return state.usable[0].id if state.usable and record.trigger == "retry_restore" else None
 
 
 def _ref(state: TaskState, record: Record) -> SnapshotRef | None:
@@ -194,11 +189,29 @@ def _ref(state: TaskState, record: Record) -> SnapshotRef | None:
 def _exited(state: TaskState, record: Record) -> TaskState:
     event = record.event
     assert isinstance(event, TaskExited)
+    if record.trigger in ("retry_restore", "restart", "give_up"):
+        return _harmed(state, record)
     return replace(state, exit_code=event.exit_code, finishing=record.trigger == "finish")
 
 
+def _harmed(state: TaskState, record: Record) -> TaskState:
+    """The restored tree died too soon: as if it had never been released."""
+    assert state.restoring_from is not None
+    after = failed_once(state, state.restoring_from)
+    return replace(
+        after,
+        restoring_from=_retried(after, record),
+        restored=False,
+        reclaims_survived=after.reclaims_survived - 1,
+        run_base_ms=0,
+    )
+
+
 def _cancel(state: TaskState, record: Record) -> TaskState:
-    return replace(state, cancelled=True)
+    event = record.event
+    assert isinstance(event, CancelAsked)
+    code = 128 + event.signal if record.trigger == "fail" else state.exit_code
+    return replace(state, cancelled=True, exit_code=code)
 
 
 def _dump_failed(state: TaskState, record: Record) -> TaskState:

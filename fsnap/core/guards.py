@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fsnap.core.events import Event, RenewAsked, SnapshotFound, SnapshotSaved
+from fsnap.core.events import ClaimAsked, Event, RenewAsked, SnapshotFound, SnapshotSaved, TaskExited
 from fsnap.core.model import State, TaskState
+from fsnap.core.poison import as_claimed
 
 Guard = Callable[[TaskState, Event], bool]
 
 
 def has_usable_snapshot(state: TaskState, event: Event) -> bool:
-    """A committed snapshot of a tree that is not quarantined."""
-    return bool(state.usable)
+    """A committed snapshot of a tree that is not quarantined, as the claimant sees it."""
+    return bool((as_claimed(state, event) if isinstance(event, ClaimAsked) else state).usable)
 
 
 def renewal_is_due(state: TaskState, event: Event) -> bool:
@@ -47,9 +48,22 @@ def came_from_snapshot(state: TaskState, event: Event) -> bool:
     return state.restored
 
 
+def is_exit(state: TaskState, event: Event) -> bool:
+    """The root process ended."""
+    return isinstance(event, TaskExited)
+
+
 TASK_GUARDS: dict[str, Guard] = {
     guard.__name__: guard
-    for guard in (has_usable_snapshot, renewal_is_due, is_verified, is_final, is_held, came_from_snapshot)
+    for guard in (
+        has_usable_snapshot,
+        renewal_is_due,
+        is_verified,
+        is_final,
+        is_held,
+        is_exit,
+        came_from_snapshot,
+    )
 }
 
 NODE_GUARDS = frozenset({"has_pending_notice", "has_unsaved_task"})

@@ -30,6 +30,9 @@ class State(StrEnum):
     FAILED = "failed"
 
 
+RESTORE_TRIES = 2
+"""Failures after which a snapshot is quarantined (:mod:`fsnap.core.poison`)."""
+
 TERMINAL = frozenset({State.COMPLETED, State.FAILED})
 LIVE = frozenset(set(State) - TERMINAL - {State.NEW, State.UPLOADED})
 """States in which some node may have a copy that makes progress."""
@@ -173,6 +176,8 @@ class TaskState:
     snapshots: tuple[SnapshotRef, ...] = ()
     quarantined: tuple[str, ...] = ()
     restore_failures: dict[str, int] = field(default_factory=dict)
+    lost_epochs: dict[str, int] = field(default_factory=dict)
+    """By snapshot: epochs that restored it, saved nothing, and were lost without a word."""
     restoring_from: str | None = None
     restored: bool = False
     """This attempt's tree came from a snapshot, or goes on after one: its live state is ``resumed``."""
@@ -200,8 +205,22 @@ class TaskState:
         return min(self.standing, key=lambda notice: notice.deadline_mono_ms, default=None)
 
     @property
+    def damaged(self) -> tuple[str, ...]:
+        """Snapshots quarantined before their tries were used up, which only damage does."""
+        return tuple(ref for ref in self.quarantined if self.restore_failures.get(ref, 0) < RESTORE_TRIES)
+
+    @property
+    def all_quarantined(self) -> bool:
+        """There are committed snapshots of a tree, and none that is not quarantined."""
+        trees = [ref.id for ref in self.snapshots if ref.kind != "files"]
+        return bool(trees) and all(ref in self.quarantined for ref in trees)
+
+    @property
     def usable(self) -> tuple[SnapshotRef, ...]:
-        """Committed snapshots of a tree that may be restored, newest first."""
-        return tuple(
-            ref for ref in reversed(self.snapshots) if ref.kind != "files" and ref.id not in self.quarantined
-        )
+        """Committed snapshots of a tree that may be restored, newest first.
+
+        Where the holder gave the task back because all are quarantined, the next one may try those again
+        that are not damaged.
+        """
+        out = self.damaged if self.all_quarantined and not self.held else self.quarantined
+        return tuple(ref for ref in reversed(self.snapshots) if ref.kind != "files" and ref.id not in out)

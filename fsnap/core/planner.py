@@ -7,10 +7,11 @@ same function on recorded events and facts, so it may use nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fsnap.core.budget import DUMPS_PER_NOTICE, interval_ms, plan_evacuation
 from fsnap.core.chart import Chart
+from fsnap.core.claim import hold_ms
 from fsnap.core.effects import (
     Dump,
     Effect,
@@ -43,9 +44,9 @@ from fsnap.core.events import (
     TaskExited,
     Tick,
 )
-from fsnap.core.fold import RESTORE_TRIES
 from fsnap.core.guards import TASK_GUARDS
-from fsnap.core.model import LIVE, TERMINAL, Basis, Facts, State, TaskState
+from fsnap.core.model import LIVE, TERMINAL, Facts, State, TaskState
+from fsnap.core.poison import LOST_EPOCHS, as_claimed, exhausted, failed_once, fatal_soon
 from fsnap.errors import EXIT_CHECKPOINTED, EXIT_RECLAIMED_UNSAVED, EXIT_RESTORE_FAILED
 
 HOLD_GRACE_MS = 30_000
@@ -93,27 +94,36 @@ def _claim_asked(state: TaskState, event: Event, facts: Facts) -> Decision:
     assert isinstance(event, ClaimAsked)
     if state.state is State.NEW:
         return _do(state, "begin", Start(hold_ms=state.hold_ms), note="started")
-    hold_ms = state.hold_ms  # a holder that ended before its own wait did knew no more of the copy before it
-    if event.basis is Basis.LEASE_EXPIRED:
-        # Its holder may have renewed between the last look at its heartbeat and this record.
-        hold_ms = max(hold_ms, state.config.lease_ms)
-    elif event.basis is Basis.LATER_ATTEMPT:
-        proven = event.attempt is not None and event.attempt.proves_end
-        hold_ms = 0 if proven else max(hold_ms, state.config.lease_ms)
-    if state.usable:
-        chosen = state.usable[0]
+    found, wait_ms = as_claimed(state, event), hold_ms(state, event)
+    if exhausted(found):
+        chosen = found.usable[0]
         return _do(
             state,
             "claim",
-            Restore(snapshot_id=chosen.id, hold_ms=hold_ms),
-            note=f"restores snapshot {chosen.id} ({event.basis.value})",
+            Exit(exit_code=EXIT_RESTORE_FAILED, outcome="restore-failed"),
+            note=f"{found.lost_epochs[chosen.id]} attempts restored snapshot {chosen.id} and were lost, with"
+            " nothing saved: this start does not try again, the next one does",
+        )
+    if found.usable:
+        chosen = found.usable[0]
+        return _do(
+            state,
+            "claim",
+            Restore(snapshot_id=chosen.id, hold_ms=wait_ms),
+            note=f"restores snapshot {chosen.id} ({event.basis.value}){_passed_over(state, found)}",
         )
     return _do(
         state,
         "claim_bare",
-        Start(hold_ms=hold_ms),
-        note=f"no committed snapshot: starts from nothing ({event.basis.value})",
+        Start(hold_ms=wait_ms),
+        note=f"no committed snapshot: starts from nothing ({event.basis.value}){_passed_over(state, found)}",
     )
+
+
+def _passed_over(before: TaskState, found: TaskState) -> str:
+    if len(found.quarantined) <= len(before.quarantined):
+        return ""
+    return f"; {LOST_EPOCHS} attempts with snapshot {found.quarantined[-1]} were lost and saved nothing"
 
 
 def _renew_asked(state: TaskState, event: Event, facts: Facts) -> Decision:
@@ -208,7 +218,8 @@ def _tick(state: TaskState, event: Event, facts: Facts) -> Decision:
 
 
 def _reclaimed_unsaved(state: TaskState, why: str = "reclaimed without the final commit") -> Decision:
-    best = state.usable[0].id if state.usable else None
+    usable = replace(state, held=False).usable
+    best = usable[0].id if usable else None
     note = f"a retry resumes from snapshot {best}" if best else "a retry starts from nothing"
     return _do(
         state,
@@ -267,18 +278,20 @@ def _restore_ready(state: TaskState, event: Event, facts: Facts) -> Decision:
 def _restore_failed(state: TaskState, event: Event, facts: Facts) -> Decision:
     assert isinstance(event, RestoreFailed)
     why = f"snapshot {event.snapshot_id}: {event.message}"[:400]
-    tries = state.restore_failures.get(event.snapshot_id, 0) + 1
-    left = [ref for ref in state.usable if ref.id != event.snapshot_id]
-    if not event.corrupt and tries < RESTORE_TRIES:
-        left = [ref for ref in state.usable if ref.id == event.snapshot_id]
-    if left:
+    return _instead(state, failed_once(state, event.snapshot_id, corrupt=event.corrupt), why)
+
+
+def _instead(state: TaskState, after: TaskState, why: str) -> Decision:
+    """What follows when a restore came to nothing; *after* has it counted."""
+    if after.usable:
+        chosen = after.usable[0].id
         return _do(
             state,
             "retry_restore",
-            Restore(snapshot_id=left[0].id, hold_ms=state.hold_ms),
-            note=f"{why}; tries {left[0].id}",
+            Restore(snapshot_id=chosen, hold_ms=state.hold_ms),
+            note=f"{why}; tries {chosen}",
         )
-    intact = [ref for ref in state.snapshots if ref.kind != "files" and not _corrupt(state, ref.id, event)]
+    intact = [ref for ref in after.snapshots if ref.kind != "files" and ref.id not in after.damaged]
     if state.config.on_restore_failure == "restart" or not intact:
         return _do(
             state,
@@ -295,13 +308,6 @@ def _restore_failed(state: TaskState, event: Event, facts: Facts) -> Decision:
     )
 
 
-def _corrupt(state: TaskState, ref_id: str, event: RestoreFailed) -> bool:
-    """Quarantined before its tries were used up, which only damage does."""
-    if ref_id == event.snapshot_id:
-        return event.corrupt
-    return ref_id in state.quarantined and state.restore_failures.get(ref_id, 0) < RESTORE_TRIES
-
-
 def _capsule_lost(state: TaskState, event: Event, facts: Facts) -> Decision:
     assert isinstance(event, CapsuleLost)
     if state.finishing or not state.held or state.state in (State.UPLOADED, State.NEW, *TERMINAL):
@@ -315,6 +321,11 @@ def _task_exited(state: TaskState, event: Event, facts: Facts) -> Decision:
         return _nothing(state)
     if state.state is State.RESTORING:
         return _nothing(state)  # CRIU's own doing: what it restored was never released
+    if state.pending is None and (harm := fatal_soon(state, event.exit_code, facts)) is not None:
+        assert state.restoring_from is not None
+        return _instead(
+            state, failed_once(state, state.restoring_from), f"snapshot {state.restoring_from}: {harm}"
+        )
     if event.exit_code == 0 and not state.config.shared_state:
         return _do(state, "finish", SaveFiles(snapshot_id=snapshot_id(state)), note="ended; saves its files")
     if state.state in (State.PREDUMPING, State.DUMPING) and event.exit_code == 0:

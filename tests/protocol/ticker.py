@@ -4,10 +4,12 @@
 of the current directory.  At a PAUSE it waits for the file of that name in ``$CONTROL``.
 All the while it appends the time and the step to a file in ``$CONTROL`` whose name says
 which capsule it runs in: what the copies of a task wrote there shows when each was alive.
+The file ``fatal`` in ``$CONTROL`` has the number of copies that are still to die of SIGSEGV at a PAUSE.
 ``BALLAST_MIB`` of noise make it slow to dump.
 """
 
 import os
+import signal
 import sys
 import time
 
@@ -20,6 +22,19 @@ def beat(control: str, step: int) -> None:
     fd = os.open(os.path.join(control, copy), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.write(fd, b"%d %d\n" % (time.time_ns(), step))
     os.close(fd)
+
+
+def die_if_told(control: str) -> None:
+    """The test wants this copy dead soon after its release."""
+    try:
+        with open(f"{control}/fatal", "r+") as fatal:
+            left = int(fatal.read())
+            fatal.seek(0)
+            fatal.write(str(left - 1))
+    except FileNotFoundError:
+        return
+    if left > 0:
+        os.kill(os.getpid(), signal.SIGSEGV)
 
 
 def main() -> None:
@@ -35,6 +50,7 @@ def main() -> None:
         while step in pauses and not os.path.exists(f"{control}/{step}"):
             time.sleep(0.01)
             beat(control, step)
+            die_if_told(control)
         time.sleep(pace)
     del ballast
 

@@ -81,7 +81,7 @@ def test_a_damaged_snapshot_stays_out_when_a_node_gives_up() -> None:
     life.happens(failed(life, corrupt=True))
     life.happens(failed(life))
     assert life.happens(failed(life)).trigger == "give_up"
-    assert life.state.quarantined == (damaged,)
+    assert life.state.quarantined == (damaged, older), "for status, until the next claim"
     assert [each.id for each in life.state.usable] == [older]
 
 
@@ -200,3 +200,11 @@ def test_an_attempt_begins_without_the_last_ones_marks() -> None:
     life.happens(CapsuleLost(message="x"))
     life.happens(claim(Basis.GAVE_UP), Facts(started=False))
     assert (life.state.cancelled, life.state.exit_code, life.state.outcome) == (False, None, None)
+
+
+def test_a_task_that_was_cancelled_while_it_was_restored_has_its_code() -> None:
+    life = evacuated()
+    life.happens(claim(Basis.UPLOADED), Facts(started=False))
+    end = life.happens(CancelAsked(signal=2))
+    assert end.effects == (Kill(), Exit(exit_code=130, outcome="cancelled"))
+    assert (life.state.state, life.state.exit_code) == (State.FAILED, 130)
