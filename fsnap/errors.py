@@ -101,6 +101,48 @@ class CorruptData(FsnapError):
     hint = "The snapshot is not used; an older one is, if there is one."
 
 
+class SealBroken(CorruptData):
+    """Something sealed does not open: it was changed, or put in the place of another."""
+
+    code = "seal-broken"
+    hint = "Bring the object back from an older version in the bucket, and look at who can write there."
+
+
+class SealError(FsnapError):
+    """What is sealed and the keys that there are do not go together; nothing is wrong with either."""
+
+    code = "seal"
+    exit_code = EXIT_USAGE
+
+
+class KeyNeeded(SealError):
+    """Something sealed, and no key file."""
+
+    code = "key-needed"
+    hint = "Name the file with --key-file or FSNAP_KEY_FILE."
+
+
+class WrongKey(SealError):
+    """Something sealed with a key that the key file lacks."""
+
+    code = "wrong-key"
+    hint = "Add that key to the key file, below the one that seals."
+
+
+class NotSealed(SealError):
+    """Something plain where there are keys: anybody who can write to the store may have made it."""
+
+    code = "not-sealed"
+    hint = "Begin a task of another id to have it sealed, or go on with this one without a key file."
+
+
+class KeyFileError(UsageError):
+    """The key file can't be read, or must not be used as it is."""
+
+    code = "key-file"
+    hint = "Each line is an id and the base64 of 32 random bytes; docs/sealing.rst shows how to make one."
+
+
 class NewerSchema(FsnapError):
     """Something was written by a newer fsnap than this one."""
 

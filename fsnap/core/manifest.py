@@ -114,20 +114,34 @@ def encode(manifest: Manifest) -> bytes:
     return canonical(document)
 
 
+def encode_sealed(envelope: dict[str, str]) -> bytes:
+    """The bytes of a sealed manifest: *envelope* holds a whole plain one, sealed."""
+    document: dict[str, Any] = {"schema": SCHEMA, "format": FORMAT, "seal": envelope}
+    document["check"] = _check(document)
+    return canonical(document)
+
+
+def sealed_part(data: bytes, *, where: str) -> dict[str, Any] | None:
+    """What :func:`encode_sealed` was given, checked for damage alone; ``None`` for a plain manifest.
+
+    Raises :class:`CorruptData` and :class:`NewerSchema` as :func:`decode` does.
+    """
+    document = _checked_document(data, where)
+    envelope = document.get("seal")
+    if envelope is None:
+        return None
+    if document.keys() != {"schema", "format", "seal", "check"} or not isinstance(envelope, dict):
+        raise NewerSchema(f"{where} is sealed in a way that this fsnap does not know")
+    return envelope
+
+
 def decode(data: bytes, *, where: str) -> Manifest:
     """The manifest in *data*; *where* names the object in errors.
 
     Raises :class:`CorruptData` for damage and :class:`NewerSchema` for a document that is whole but
-    needs a newer fsnap.
+    needs a newer fsnap, or is sealed.
     """
-    document = _document(data, where)
-    schema = document.get("schema")
-    if document.get("format") != FORMAT or not isinstance(schema, int) or isinstance(schema, bool):
-        raise CorruptData(f"{where} is not a snapshot manifest")
-    if document.get("check") != _check(document):
-        raise CorruptData(f"{where} is damaged: its check sum does not match")
-    if schema > SCHEMA:
-        raise NewerSchema(f"{where} has schema {schema}; this fsnap reads up to {SCHEMA}")
+    document = _checked_document(data, where)
     about_names = {field.name for field in dataclasses.fields(SnapshotAbout)}
     unknown = sorted(document.keys() - about_names - _OWN_FIELDS)
     if unknown:
@@ -149,6 +163,18 @@ def canonical(document: dict[str, Any]) -> bytes:
 
 def _check(document: dict[str, Any]) -> str:
     return hashlib.sha256(canonical({k: v for k, v in document.items() if k != "check"})).hexdigest()
+
+
+def _checked_document(data: bytes, where: str) -> dict[str, Any]:
+    document = _document(data, where)
+    schema = document.get("schema")
+    if document.get("format") != FORMAT or not isinstance(schema, int) or isinstance(schema, bool):
+        raise CorruptData(f"{where} is not a snapshot manifest")
+    if document.get("check") != _check(document):
+        raise CorruptData(f"{where} is damaged: its check sum does not match")
+    if schema > SCHEMA:
+        raise NewerSchema(f"{where} has schema {schema}; this fsnap reads up to {SCHEMA}")
+    return document
 
 
 def _document(data: bytes, where: str) -> dict[str, Any]:

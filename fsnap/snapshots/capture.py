@@ -17,6 +17,7 @@ from fsnap.clock import Clock, SystemClock
 from fsnap.core import manifest as manifests
 from fsnap.core.manifest import Manifest, PackEntry, SnapshotAbout
 from fsnap.errors import CorruptData, ObjectExists
+from fsnap.keys import Key
 from fsnap.snapshots import codec, layout
 from fsnap.snapshots.cut import ByteCutter
 from fsnap.snapshots.errors import CaptureFailed, PacksMissing, UnreadableFile
@@ -26,6 +27,7 @@ from fsnap.snapshots.indexfile import IndexBuilder, decode_index, encode_index
 from fsnap.snapshots.known import KnownChunks
 from fsnap.snapshots.reading import bytes_reader, reader
 from fsnap.snapshots.records import StagedTree, record_tree
+from fsnap.snapshots.sealing import SnapshotSeal, seal_manifest
 from fsnap.snapshots.seen import Seen, SeenFiles
 from fsnap.snapshots.sink import ChunkSink
 from fsnap.snapshots.treecapture import TreeCapture
@@ -85,9 +87,14 @@ class Capture:
         progress: Callable[[int, int], None] | None = None,
         connections: int = 4,
         clock: Clock | None = None,
+        key: Key | None = None,
     ) -> None:
         if not layout.is_snapshot_id(snapshot_id):
             raise ValueError(f"{snapshot_id!r} cannot name a snapshot")
+        if known.key_id != (key.id if key else ""):
+            raise ValueError("the known chunks are sealed with another key")
+        self._seal = None if key is None else SnapshotSeal(key, prefix)
+        self._manifest: tuple[Manifest, bytes] | None = None
         self._store = store
         self._prefix = prefix
         self._snapshot_id = snapshot_id
@@ -96,7 +103,13 @@ class Capture:
         self._progress = progress or (lambda done, planned: None)
         self._planned_bytes = 0
         self._sink = ChunkSink(
-            store=store, prefix=prefix, known=known, threads=threads, level=level, connections=connections
+            store=store,
+            prefix=prefix,
+            known=known,
+            threads=threads,
+            level=level,
+            connections=connections,
+            seal=self._seal,
         )
         self._feeder = Feeder(self._sink)
         self._builder = IndexBuilder()
@@ -169,9 +182,9 @@ class Capture:
         self._sink.flush(lambda: self._advance(0))
         packs, chunks, refs = self._sink.tables()
         index = self._builder.build(packs=packs, chunks=chunks, refs=refs)
-        data = encode_index(index)
         key = layout.index_key(self._prefix, self._snapshot_id)
-        index = decode_index(data, where=key)
+        data = encode_index(index, seal=self._seal, name=key)
+        index = decode_index(data, where=key, seal=self._seal, name=key)
         self._store.put(key, data)
         self._check_listing(index, key, len(data))
         self._sink.stop()
@@ -196,19 +209,17 @@ class Capture:
         sealed = self._sealed
         if sealed is None or about.snapshot_id != self._snapshot_id:
             raise ValueError("publish() follows seal_index(), with the same snapshot id")
-        data = manifests.encode(
-            Manifest(
-                about=about,
-                index_digest=sealed.index_digest,
-                index_bytes=sealed.index_bytes,
-                packs=sealed.packs,
-                bytes=sealed.bytes,
-                new_bytes=sealed.new_bytes,
-                stored_bytes=sealed.stored_bytes,
-            )
+        manifest = Manifest(
+            about=about,
+            index_digest=sealed.index_digest,
+            index_bytes=sealed.index_bytes,
+            packs=sealed.packs,
+            bytes=sealed.bytes,
+            new_bytes=sealed.new_bytes,
+            stored_bytes=sealed.stored_bytes,
         )
         key = layout.manifest_key(self._prefix, self._snapshot_id)
-        manifests.decode(data, where=key)
+        data = self._manifest_data(manifest, key)
         try:
             self._store.create(key, data)
         except ObjectExists:
@@ -221,6 +232,15 @@ class Capture:
             new_bytes=sealed.new_bytes,
             stored_bytes=sealed.stored_bytes,
         )
+
+    def _manifest_data(self, manifest: Manifest, key: str) -> bytes:
+        """The same bytes for the same manifest, though sealing twice gives different ones."""
+        if self._manifest is None or self._manifest[0] != manifest:
+            plain = manifests.encode(manifest)
+            manifests.decode(plain, where=key)
+            data = plain if self._seal is None else seal_manifest(plain, self._seal.key, key)
+            self._manifest = (manifest, data)
+        return self._manifest[1]
 
     def abort(self) -> None:
         """Stop the threads; nothing more is put once this returns."""

@@ -12,7 +12,7 @@ import numpy as np
 import zstandard
 from blake3 import blake3
 
-from fsnap.errors import CorruptData, NewerSchema
+from fsnap.errors import CorruptData
 from fsnap.snapshots import pagedelta
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ ZSTD = 2
 DELTA = 3
 """zstd of the pages that differ from the parent chunk's (:mod:`fsnap.snapshots.pagedelta`)."""
 SEALED = 0x80
-"""Reserved bit: 12 bytes of nonce, then AES-256-GCM of what the other bits describe, then 16 bytes of tag."""
+"""Bit: 12 bytes of nonce, then AES-256-GCM of what the other bits describe, then 16 bytes of tag."""
+KINDS = SEALED - 1
+"""The other bits: a codec masked with them is one of the numbers above."""
 
 DIGEST_BYTES = 32
 MAX_CHUNK_BYTES = 1 << 20
@@ -33,9 +35,9 @@ MAX_CHUNK_BYTES = 1 << 20
 _WORTH_IT = 0.97
 
 
-def digest(data: Buffer) -> bytes:
-    """BLAKE3-256 of *data*."""
-    return blake3(data).digest()
+def digest(data: Buffer, key: bytes | None = None) -> bytes:
+    """BLAKE3-256 of *data*, keyed where there is a *key* of 32 bytes."""
+    return (blake3(data) if key is None else blake3(data, key=key)).digest()
 
 
 def hexdigest(data: Buffer) -> str:
@@ -71,8 +73,9 @@ class Encoder:
 class Decoder:
     """Turns stored bytes back into chunks; one per thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, hash_key: bytes | None = None) -> None:
         self._zstd = zstandard.ZstdDecompressor()
+        self._hash_key = hash_key
 
     def decode(
         self,
@@ -98,7 +101,7 @@ class Decoder:
         else:
             check_codec(codec, where)
             plain = bytes(raw_bytes)
-        if len(plain) != raw_bytes or digest(plain) != expected:
+        if len(plain) != raw_bytes or digest(plain, self._hash_key) != expected:
             raise CorruptData(f"{where} is damaged: chunk {expected.hex()[:16]} does not match its digest")
         return plain
 
@@ -125,9 +128,11 @@ def inflate(context: zstandard.ZstdDecompressor, stored: Buffer, raw_bytes: int,
         raise CorruptData(f"{where} is damaged: {error}") from error
 
 
-def check_codec(codec: int, where: str) -> None:
-    """Refuse what this version cannot decode: reserved numbers as newer, others as damage."""
-    if codec & SEALED:
-        raise NewerSchema(f"{where} has chunks of codec {codec:#x}, which this fsnap cannot read")
-    if codec > DELTA:
+def check_codec(codec: int, where: str, *, is_sealed: bool = False) -> None:
+    """Refuse what can't be decoded; *is_sealed* says whether chunks must be, those of zeros never are."""
+    if codec == SEALED or (codec != ZERO and bool(codec & SEALED) != is_sealed):
+        raise CorruptData(
+            f"{where} has chunks of codec {codec:#x}, and is {'' if is_sealed else 'not '}sealed"
+        )
+    if codec & KINDS > DELTA:
         raise CorruptData(f"{where} has chunks of an unknown codec {codec:#x}")

@@ -1,7 +1,8 @@
 """Reading a snapshot back, verified.
 
 A manifest is used only if its digest is the one that the journal pins, an index only if
-its digest is the manifest's, and a chunk only if its digest is the index's.  An object
+its digest is the manifest's, and a chunk only if its digest is the index's.  With keys, all
+three must be sealed with one of them, as the objects that they are; without, none is.  An object
 that is damaged or missing raises :class:`~fsnap.errors.CorruptData`, which names it; then
 nothing counts as restored, and the caller restores an older snapshot over it.
 """
@@ -19,15 +20,16 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from fsnap.core import manifest as manifests
 from fsnap.core.manifest import Manifest, PackEntry, SnapshotAbout
 from fsnap.errors import CorruptData, NewerSchema, ObjectMissing
-from fsnap.snapshots import baseline, beneath, codec, layout, objects
+from fsnap.keys import KeyRing
+from fsnap.snapshots import baseline, beneath, codec, layout
 from fsnap.snapshots.baseline import Baseline
 from fsnap.snapshots.errors import RestoreTargetFailed
 from fsnap.snapshots.index import Index, StreamHead
 from fsnap.snapshots.indexfile import decode_index
 from fsnap.snapshots.packread import PackReader, Range, for_each
+from fsnap.snapshots.sealing import SnapshotSeal, open_manifest
 from fsnap.snapshots.tables import Kind
 from fsnap.snapshots.treewrite import TreeWriter
 
@@ -81,42 +83,58 @@ class Snapshot:
     """A snapshot whose manifest and index were verified."""
 
     def __init__(
-        self, *, store: Store, prefix: str, manifest: Manifest, index: Index, manifest_digest: str
+        self,
+        *,
+        store: Store,
+        prefix: str,
+        manifest: Manifest,
+        index: Index,
+        manifest_digest: str,
+        seal: SnapshotSeal | None = None,
     ) -> None:
         self._store = store
         self._prefix = prefix
-        self._reader = PackReader(store=store, prefix=prefix, index=index)
+        self._reader = PackReader(store=store, prefix=prefix, index=index, seal=seal)
         self.manifest = manifest
         self.manifest_digest = manifest_digest
         self.about: SnapshotAbout = manifest.about
         self.index = index
 
     @classmethod
-    def open(cls, *, store: Store, prefix: str, snapshot_id: str, manifest_digest: str | None) -> Snapshot:
+    def open(
+        cls,
+        *,
+        store: Store,
+        prefix: str,
+        snapshot_id: str,
+        manifest_digest: str | None,
+        keys: KeyRing | None = None,
+    ) -> Snapshot:
         """Read and verify manifest and index.
 
         *manifest_digest* is what the journal pins; None only to adopt a snapshot that lacks its record.
-        Raises :class:`CorruptData` when something is damaged or missing, :class:`NewerSchema`.
+        Raises :class:`CorruptData` when something is damaged or missing, :class:`NewerSchema`, and a
+        :class:`~fsnap.errors.SealError` when it and *keys* do not go together.
         """
         key = layout.manifest_key(prefix, snapshot_id)
         data = _get(store, key)
         digest = codec.hexdigest(data)
         if manifest_digest is not None and digest != manifest_digest:
             raise CorruptData(f"{key} is not the manifest that the journal names")
-        manifest = manifests.decode(data, where=key)
-        if manifest.about.snapshot_id != snapshot_id:
-            raise CorruptData(f"{key} belongs to the snapshot {manifest.about.snapshot_id!r}")
+        manifest, seal = open_manifest(data, keys, prefix=prefix, snapshot_id=snapshot_id, where=key)
         key = layout.index_key(prefix, snapshot_id)
         data = _get(store, key)
         if len(data) != manifest.index_bytes or codec.hexdigest(data) != manifest.index_digest:
             raise CorruptData(f"{key} is damaged: it does not match the digest in its manifest")
-        index = decode_index(data, where=key)
+        index = decode_index(data, where=key, seal=seal, name=key)
         listed = [(pack.id, pack.bytes) for pack in manifest.packs]
         if listed != [(pack.id, pack.bytes) for pack in index.pack_rows()]:
             raise CorruptData(f"{key} and its manifest name different packs")
         if index.content_bytes != manifest.bytes:
             raise CorruptData(f"{key} and its manifest disagree about the content's size")
-        return cls(store=store, prefix=prefix, manifest=manifest, index=index, manifest_digest=digest)
+        return cls(
+            store=store, prefix=prefix, manifest=manifest, index=index, manifest_digest=digest, seal=seal
+        )
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
         """Read every pack whole; check its name and each chunk.
@@ -127,7 +145,7 @@ class Snapshot:
         total = sum(pack.bytes for pack in self.manifest.packs)
         of_pack: dict[int, list[int]] = defaultdict(list)
         for number, (pack, kind) in enumerate(self.index.chunks[["pack", "codec"]].tolist()):
-            if kind not in (codec.ZERO, codec.DELTA):
+            if kind & codec.KINDS not in (codec.ZERO, codec.DELTA):
                 of_pack[pack].append(number)
         packs = self.manifest.packs
         done = 0
@@ -141,7 +159,7 @@ class Snapshot:
                 done += pack.bytes
                 if progress is not None:
                     progress(done, total)
-        deltas = np.flatnonzero(self.index.chunks["codec"] == codec.DELTA).tolist()
+        deltas = np.flatnonzero(self.index.chunks["codec"] & codec.KINDS == codec.DELTA).tolist()
         if not problems:
             problems += self._verify_deltas(deltas)
         return VerifyReport(
@@ -159,7 +177,7 @@ class Snapshot:
             data = memoryview(_get(self._store, key))
             if len(data) != pack.bytes or codec.hexdigest(data) != pack.id:
                 raise CorruptData(f"{key} is damaged: it does not match its name")
-            objects.decode_header(data, objects.PACK_MAGIC, where=key)
+            self._reader.learn_header(pack.id, data)
             for chunk in chunks:
                 self._reader.decode(chunk, data, 0, key)
         except (CorruptData, NewerSchema) as error:

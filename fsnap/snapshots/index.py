@@ -65,6 +65,7 @@ class Index:
         extents: Table,
         xattrs: Table,
         strings: bytes,
+        key_id: str = "",
     ) -> None:
         self.trees = {tree.name: tree for tree in trees}
         self.streams = {stream.name: stream for stream in streams}
@@ -75,6 +76,8 @@ class Index:
         self.extents = extents
         self.xattrs = xattrs
         self.strings = strings
+        self.key_id = key_id
+        """Of the key that it and its packs are sealed with; empty where none is."""
 
     @cached_property
     def ref_starts(self) -> npt.NDArray[np.int64]:

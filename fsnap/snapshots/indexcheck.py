@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fsnap.errors import CorruptData
+from fsnap.sealing import OVERHEAD_BYTES
 from fsnap.snapshots import codec, layout, objects, pagedelta
 from fsnap.snapshots.beneath import MAX_NAME_BYTES, MAX_PATH_BYTES, is_safe_path
 from fsnap.snapshots.index import Index, TreeHead
@@ -21,7 +22,7 @@ _I63 = (1 << 63) - 1
 def check(index: Index, where: str) -> None:
     """Raise :class:`CorruptData`, or ``NewerSchema`` for a reserved codec, unless *index* is sound."""
     _check_packs(index.packs, where)
-    _check_chunks(index.chunks, index.packs, where)
+    _check_chunks(index, where)
     _require(bool((index.refs < len(index.chunks)).all()), where, "a chunk number is out of range")
     total = int(index.ref_starts[-1])
     for stream in index.streams.values():
@@ -47,30 +48,33 @@ def _check_packs(packs: Table, where: str) -> None:
     _require(bool(((sizes > objects.HEADER_BYTES) & (sizes <= NONE)).all()), where, "a pack's size")
 
 
-def _check_chunks(chunks: Table, packs: Table, where: str) -> None:
+def _check_chunks(index: Index, where: str) -> None:
+    chunks, packs = index.chunks, index.packs
+    sealed = bool(index.key_id)
+    more = OVERHEAD_BYTES if sealed else 0
     for number in np.unique(chunks["codec"]).tolist():
-        codec.check_codec(number, where)
+        codec.check_codec(number, where, is_sealed=sealed)
     raw, stored = chunks["raw_bytes"].astype(np.int64), chunks["stored_bytes"].astype(np.int64)
     _require(bool(((raw > 0) & (raw <= codec.MAX_CHUNK_BYTES)).all()), where, "a chunk's length")
     _check_parents(chunks, where)
     _require(not any(chunks["reserved"].tobytes()), where, "reserved bytes are set")
-    zero, plain = chunks["codec"] == codec.ZERO, chunks["codec"] == codec.RAW
+    zero, plain = chunks["codec"] == codec.ZERO, chunks["codec"] & codec.KINDS == codec.RAW
     empty = (stored == 0) & (chunks["pack"] == NONE) & (chunks["offset"] == 0)
     _require(bool(empty[zero].all()), where, "a chunk of zeros lies in a pack")
-    _require(bool((stored[plain] == raw[plain]).all()), where, "an uncompressed chunk's length")
+    _require(bool((stored[plain] == raw[plain] + more).all()), where, "an uncompressed chunk's length")
     packed = chunks[~zero]
     _require(bool((packed["pack"] < len(packs)).all()), where, "a pack number is out of range")
     offset, length = packed["offset"].astype(np.int64), stored[~zero]
     room = packs["bytes"].astype(np.int64)[packed["pack"]]
     fits = (offset >= objects.HEADER_BYTES) & (offset + length <= room)
-    fits &= (length > 0) & (length <= raw[~zero])
+    fits &= (length > more) & (length <= raw[~zero] + more)
     _require(bool(fits.all()), where, "a chunk lies outside its pack")
 
 
 def _check_parents(chunks: Table, where: str) -> None:
     """Deltas, and only they, have a parent that is not zeros; none rests on too many others."""
     parent = chunks["parent"].astype(np.int64)
-    is_delta = chunks["codec"] == codec.DELTA
+    is_delta = chunks["codec"] & codec.KINDS == codec.DELTA
     _require(bool(((parent != NONE) == is_delta).all()), where, "a chunk's parent")
     above = np.flatnonzero(is_delta)
     for _ in range(pagedelta.MAX_DEPTH):

@@ -17,6 +17,7 @@ import zstandard
 from fsnap.errors import CorruptData, NewerSchema
 from fsnap.snapshots import codec, indexcheck, objects
 from fsnap.snapshots.index import Index, StreamHead, TreeHead
+from fsnap.snapshots.sealing import SnapshotSeal
 from fsnap.snapshots.tables import CHUNK, ENTRY, EXTENT, PACK, REF, XATTR, Table
 
 MAX_INDEX_BYTES = 1 << 30
@@ -29,8 +30,8 @@ _SECTIONS = (None, PACK, CHUNK, REF, ENTRY, EXTENT, XATTR, None)
 _COUNTS = struct.Struct(f"<{len(_SECTIONS)}Q")
 
 
-def encode_index(index: Index, *, level: int = 3) -> bytes:
-    """The index object's bytes."""
+def encode_index(index: Index, *, level: int = 3, seal: SnapshotSeal | None = None, name: str = "") -> bytes:
+    """The index object's bytes; with *seal* sealed as the object *name*, its key in the store."""
     head = _encode_head(index)
     tables = (index.packs, index.chunks, index.refs, index.entries, index.extents, index.xattrs)
     counts = _COUNTS.pack(len(head), *(len(table) for table in tables), len(index.strings))
@@ -40,12 +41,21 @@ def encode_index(index: Index, *, level: int = 3) -> bytes:
     packed = zstandard.ZstdCompressor(level=level).compress(raw)
     kind = codec.ZSTD if len(packed) * MAX_RATIO >= len(raw) else codec.RAW
     body = packed if kind == codec.ZSTD else raw
-    return objects.encode_header(objects.INDEX_MAGIC, codec=kind, raw_bytes=len(raw)) + body
+
+    def header(key_id: str = "", salt: bytes = b"") -> bytes:
+        return objects.encode_header(
+            objects.INDEX_MAGIC, codec=kind, raw_bytes=len(raw), key_id=key_id, salt=salt
+        )
+
+    return header() + body if seal is None else seal.seal_index(header, body, name)
 
 
-def decode_index(data: bytes, *, where: str) -> Index:
-    """The checked index in *data*; *where* names the object in errors."""
-    raw = _plain(data, where)
+def decode_index(data: bytes, *, where: str, seal: SnapshotSeal | None = None, name: str = "") -> Index:
+    """The checked index in *data*; *where* names the object in errors.
+
+    *seal* opens it as the object *name*, its key in the store; without one it must not be sealed.
+    """
+    raw = _plain(data, where, seal, name)
     if len(raw) < _COUNTS.size:
         raise CorruptData(f"{where} is damaged: its tables are cut off")
     counts = _COUNTS.unpack_from(raw)
@@ -70,6 +80,7 @@ def decode_index(data: bytes, *, where: str) -> Index:
         extents=extents,
         xattrs=xattrs,
         strings=bytes(strings),
+        key_id="" if seal is None else seal.key.id,
     )
     if len(index.trees) != len(trees) or len(index.streams) != len(streams):
         raise CorruptData(f"{where} is damaged: a name is used twice")
@@ -77,9 +88,14 @@ def decode_index(data: bytes, *, where: str) -> Index:
     return index
 
 
-def _plain(data: bytes, where: str) -> memoryview:
+def _plain(data: bytes, where: str, seal: SnapshotSeal | None, name: str) -> memoryview:
     header = objects.decode_header(data, objects.INDEX_MAGIC, where=where)
-    body = memoryview(data)[objects.HEADER_BYTES :]
+    if seal is not None:
+        body = memoryview(seal.open_index(header, memoryview(data), name, where))
+    elif header.key_id:
+        raise CorruptData(f"{where} is sealed, and its manifest is not")
+    else:
+        body = memoryview(data)[objects.HEADER_BYTES :]
     if header.raw_bytes > min(MAX_INDEX_BYTES, MAX_RATIO * max(1, len(body))):
         raise CorruptData(f"{where} is damaged: it claims {header.raw_bytes} bytes of tables")
     if header.codec == codec.RAW:

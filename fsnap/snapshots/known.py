@@ -45,7 +45,11 @@ class Stored(NamedTuple):
 class KnownChunks:
     """Digest to location.  Safe to use from several threads."""
 
-    def __init__(self, *, max_chunks: int = MAX_CHUNKS, pages: PageIndex | None = None) -> None:
+    def __init__(
+        self, *, max_chunks: int = MAX_CHUNKS, pages: PageIndex | None = None, key_id: str = ""
+    ) -> None:
+        self.key_id = key_id
+        """Of the key that seals the chunks; empty where none does."""
         self.pages = pages
         """With it, a chunk that differs in few pages from a known one is stored as those pages."""
         self._half = max(1, max_chunks // 2)
@@ -83,7 +87,9 @@ class KnownChunks:
                 self._keep(digest, location)
 
     def learn(self, index: Index) -> None:
-        """Note the chunks of a committed snapshot that stays."""
+        """Note the chunks of a committed snapshot that stays; one of another key has none to offer."""
+        if index.key_id != self.key_id:
+            return
         packs = index.pack_rows()
         ids: list[bytes] = [row.tobytes() for row in index.chunks["digest"]]
         names = ("pack", "offset", "stored_bytes", "raw_bytes", "codec", "parent")

@@ -19,9 +19,10 @@ import numpy as np
 
 from fsnap.errors import CorruptData, ObjectMissing
 from fsnap.snapshots import layout, objects
-from fsnap.snapshots.codec import DELTA, ZERO, Decoder
+from fsnap.snapshots.codec import DELTA, KINDS, SEALED, ZERO, Decoder
 from fsnap.snapshots.families import Families, stretches
 from fsnap.snapshots.index import Index
+from fsnap.snapshots.sealing import PackBox, PackBoxes, SnapshotSeal
 from fsnap.snapshots.tables import NONE
 
 if TYPE_CHECKING:
@@ -49,10 +50,13 @@ class Range:
 class PackReader:
     """Reads chunks of one index.  Safe to use from several threads."""
 
-    def __init__(self, *, store: Store, prefix: str, index: Index) -> None:
+    def __init__(self, *, store: Store, prefix: str, index: Index, seal: SnapshotSeal | None = None) -> None:
         self._store = store
         self._prefix = prefix
         self._index = index
+        self._packs = index.pack_rows()
+        self._hash_key = None if seal is None else seal.hash_key
+        self._boxes = PackBoxes(seal)
         self._local = threading.local()
         self._headers: set[int] = set()
 
@@ -62,7 +66,7 @@ class PackReader:
         numbers = np.array(sorted(set(chunks)), np.int64)
         numbers = numbers[table["codec"][numbers] != ZERO] if len(numbers) else numbers
         families = None
-        if (table["codec"][numbers] == DELTA).any():
+        if (table["codec"][numbers] & KINDS == DELTA).any():
             families = Families(table, numbers)
             numbers = families.bases
         order = np.lexsort((table["offset"][numbers], table["pack"][numbers]))
@@ -103,7 +107,7 @@ class PackReader:
         data = memoryview(self._get(key, part.start, part.end))
         if part.is_first:
             header = data if part.start == 0 else self._get(key, 0, objects.HEADER_BYTES)
-            objects.decode_header(header, objects.PACK_MAGIC, where=key)
+            self.learn_header(part.pack_id, header)
         if part.families is not None:
             yield from self._read_families(part, part.families, data, key)
             return
@@ -139,11 +143,15 @@ class PackReader:
         for pack, start, end, run in stretches(table, numbers):
             key = layout.pack_key(self._prefix, packs[pack].id)
             if pack not in self._headers:
-                objects.decode_header(self._get(key, 0, objects.HEADER_BYTES), objects.PACK_MAGIC, where=key)
+                self.learn_header(packs[pack].id, self._get(key, 0, objects.HEADER_BYTES))
                 self._headers.add(pack)
             data = memoryview(self._get(key, start, end))
             fetched.update(dict.fromkeys(run, (data, start, key)))
         return fetched
+
+    def learn_header(self, pack_id: str, header: Buffer) -> None:
+        """Check the first bytes of a pack; :class:`CorruptData`, :class:`~fsnap.errors.NewerSchema`."""
+        self._boxes.learn(pack_id, header, layout.pack_key(self._prefix, pack_id))
 
     def decode(self, number: int, data: memoryview, at: int, where: str, *, parent: Buffer = b"") -> Buffer:
         """The verified chunk *number* out of *data*, which begins at byte *at* of its pack."""
@@ -151,15 +159,26 @@ class PackReader:
         offset = int(row["offset"]) - at
         decoder: Decoder | None = getattr(self._local, "decoder", None)
         if decoder is None:
-            decoder = self._local.decoder = Decoder()
+            decoder = self._local.decoder = Decoder(self._hash_key)
+        kind, expected = int(row["codec"]), row["digest"].tobytes()
+        stored = data[offset : offset + int(row["stored_bytes"])]
+        if kind & SEALED:
+            stored = self._box(int(row["pack"])).open(stored, expected, where)
         return decoder.decode(
-            data[offset : offset + int(row["stored_bytes"])],
-            codec=int(row["codec"]),
+            stored,
+            codec=kind & KINDS,
             raw_bytes=int(row["raw_bytes"]),
-            expected=row["digest"].tobytes(),
+            expected=expected,
             where=where,
             parent=parent,
         )
+
+    def _box(self, pack: int) -> PackBox:
+        pack_id = self._packs[pack].id
+        while (box := self._boxes.find(pack_id)) is None:
+            key = layout.pack_key(self._prefix, pack_id)
+            self.learn_header(pack_id, self._get(key, 0, objects.HEADER_BYTES))
+        return box
 
     def _get(self, key: str, start: int, end: int) -> bytes:
         try:

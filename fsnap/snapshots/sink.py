@@ -30,6 +30,7 @@ from fsnap.snapshots.packs import PackBuilder
 from fsnap.snapshots.tables import CHUNK, NONE, PACK, REF, Table
 
 if TYPE_CHECKING:
+    from fsnap.snapshots.sealing import SnapshotSeal
     from fsnap.stores.base import Store
 
 BUFFER_BYTES = 4 << 20
@@ -53,12 +54,22 @@ class ChunkSink:
     """
 
     def __init__(
-        self, *, store: Store, prefix: str, known: KnownChunks, threads: int, level: int, connections: int
+        self,
+        *,
+        store: Store,
+        prefix: str,
+        known: KnownChunks,
+        threads: int,
+        level: int,
+        connections: int,
+        seal: SnapshotSeal | None = None,
     ) -> None:
         self._store = store
         self._prefix = prefix
         self._known = known
         self._level = level
+        self._seal = seal
+        self._hash_key = None if seal is None else seal.hash_key
         self._lock = threading.Lock()
         self._local = threading.local()
         self._numbers: dict[bytes, int] = {}
@@ -165,7 +176,7 @@ class ChunkSink:
     def _chunk(self, data: memoryview) -> int:
         """The number of the chunk *data*, stored if it must be."""
         zero = codec.is_zero(data)
-        digest = self._zero_digest(data) if zero else codec.digest(data)
+        digest = self._zero_digest(data) if zero else codec.digest(data, self._hash_key)
         chain = () if zero else self._known.chain(digest)
         with self._lock:
             self.done_bytes += len(data)
@@ -184,7 +195,7 @@ class ChunkSink:
     def _zero_digest(self, data: memoryview) -> bytes:
         found = self._zero_digests.get(len(data))
         if found is None:
-            found = self._zero_digests[len(data)] = codec.digest(data)
+            found = self._zero_digests[len(data)] = codec.digest(data, self._hash_key)
         return found
 
     def _add_row(self, digest: bytes, raw_bytes: int, chain: tuple[Stored, ...]) -> int:
@@ -228,14 +239,17 @@ class ChunkSink:
         full = None
         with self._lock:
             if self._open is None:
-                self._open = PackBuilder(len(self._pack_ids))
+                box = None if self._seal is None else self._seal.new_pack()
+                self._open = PackBuilder(len(self._pack_ids), box)
                 self._pack_ids.append(None)
                 self._pack_sizes.append(0)
-            offset = self._open.append(chunk, encoded.stored)
+            offset, length, kind = self._open.append(
+                chunk, encoded.codec, encoded.stored, self._digests[chunk]
+            )
             self._rows["pack"][chunk] = self._open.number
             self._rows["offset"][chunk] = offset
-            self._rows["stored"][chunk] = len(encoded.stored)
-            self._rows["codec"][chunk] = encoded.codec
+            self._rows["stored"][chunk] = length
+            self._rows["codec"][chunk] = kind
             self._rows["parent"][chunk] = self._number_of(encoded.parents)
             if self._open.is_full:
                 full, self._open = self._open, None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from fsnap.core.manifest import SnapshotAbout
+from fsnap.keys import KeyRing
 from fsnap.snapshots.capture import Capture, Published, Sealed
 from fsnap.snapshots.fetch import Snapshot
 from fsnap.snapshots.known import KnownChunks
@@ -36,9 +37,10 @@ def about(snapshot_id: str, **fields: Any) -> SnapshotAbout:
 class Lab:
     """One task's store and the process that captures into it."""
 
-    def __init__(self, store: MemoryStore | None = None) -> None:
+    def __init__(self, store: MemoryStore | None = None, keys: KeyRing | None = None) -> None:
         self.store = store or MemoryStore()
-        self.known = KnownChunks()
+        self.keyring = keys
+        self.known = KnownChunks(key_id=keys.first.id if keys else "")
         self.published: dict[str, Published] = {}
         self.stats: list[TreeStats] = []
 
@@ -50,7 +52,13 @@ class Lab:
         commit: bool = True,
     ) -> Sealed:
         """Capture, publish and, unless told otherwise, count as committed."""
-        with Capture(store=self.store, prefix=PREFIX, snapshot_id=snapshot_id, known=self.known) as capture:
+        with Capture(
+            store=self.store,
+            prefix=PREFIX,
+            snapshot_id=snapshot_id,
+            known=self.known,
+            key=self.keyring.first if self.keyring else None,
+        ) as capture:
             self.stats = [capture.add_tree(tree) for tree in trees]
             more(capture)
             sealed = capture.seal_index()
@@ -62,7 +70,13 @@ class Lab:
     def open(self, snapshot_id: str) -> Snapshot:
         """As a claimant opens it, with the digest out of the journal."""
         digest = self.published[snapshot_id].manifest_digest
-        return Snapshot.open(store=self.store, prefix=PREFIX, snapshot_id=snapshot_id, manifest_digest=digest)
+        return Snapshot.open(
+            store=self.store,
+            prefix=PREFIX,
+            snapshot_id=snapshot_id,
+            manifest_digest=digest,
+            keys=self.keyring,
+        )
 
     def keys(self, part: str = "") -> list[str]:
         """Keys of the objects whose key contains *part*."""

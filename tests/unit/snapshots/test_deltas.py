@@ -17,6 +17,7 @@ from fsnap.snapshots.packread import PackReader
 from fsnap.snapshots.pagedelta import MAX_DEPTH, WRITTEN_DEPTH
 from fsnap.snapshots.pageindex import PageIndex
 from fsnap.snapshots.tables import NONE
+from tests.unit.sealing.keyrings import ring
 from tests.unit.snapshots.lab import PREFIX, Lab, fill, look, tree
 
 MIB = 1 << 20
@@ -233,3 +234,15 @@ def _before(lab: Lab, at: int) -> bytes:
         for _, data in reader.read(part):
             return bytes(memoryview(data)[inside : inside + PAGE])
     raise AssertionError("the chunk is not there")
+
+
+def test_sealed_deltas_come_back(memory: Memory, dest: Path) -> None:
+    lab = Lab(keys=ring("k1"))
+    lab.known = KnownChunks(pages=PageIndex(), key_id="k1")
+    take(lab, memory, "s1", dest)
+    for number in range(2, 5):
+        memory.change(20)
+        assert take(lab, memory, f"s{number}", dest) < 4 * 20 * PAGE
+    kinds = lab.open("s4").index.chunks["codec"]
+    assert (kinds == codec.SEALED | codec.DELTA).any()
+    assert lab.open("s4").verify().ok
