@@ -47,7 +47,7 @@ def new_salt() -> bytes:
 
 def key_print(key: Key) -> str:
     """16 hex digits that tell two keys of one id apart, and nothing else about them."""
-    return derive(key, _NO_SALT, "fsnap print", _PRINT_BYTES).hex()
+    return derive(key, _NO_SALT, "fsnap-print", _PRINT_BYTES).hex()
 
 
 def bound(name: str, more: Buffer = b"") -> bytes:

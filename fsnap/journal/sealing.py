@@ -15,7 +15,7 @@ from fsnap.ids import task_key
 from fsnap.keys import KeyRing
 from fsnap.sealing import not_sealed, parsed, unwrap, wrap
 
-_JOURNAL, _HEARTBEAT = "fsnap journal", "fsnap heartbeat"
+_JOURNAL, _HEARTBEAT = "fsnap-journal", "fsnap-heartbeat"
 
 
 def journal_prefix(task: str) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OVERHEAD_BYTES", "PackBox", "PackBoxes", "SnapshotSeal", "open_manifest", "seal_manifest"]
 
-_INDEX, _MANIFEST, _PACK, _CHUNK = "fsnap index", "fsnap manifest", "fsnap pack", "fsnap chunk"
+_INDEX, _MANIFEST, _PACK, _CHUNK = "fsnap-index", "fsnap-manifest", "fsnap-pack", "fsnap-chunk"
 
 
 class SnapshotSeal:

@@ -59,8 +59,8 @@ def test_the_place_is_part_of_the_seal() -> None:
 def test_another_reader_needs_only_the_document() -> None:
     """As ``docs/format.rst`` says, with nothing of fsnap's."""
     salt = new_salt()
-    sealed = Box(key("k"), salt, "fsnap pack").seal(b"plain", bound("tasks/t/packs/", b"d" * 32))
-    derived = HKDF(algorithm=SHA256(), length=32, salt=salt, info=b"fsnap pack").derive(key("k").secret)
+    sealed = Box(key("k"), salt, "fsnap-pack").seal(b"plain", bound("tasks/t/packs/", b"d" * 32))
+    derived = HKDF(algorithm=SHA256(), length=32, salt=salt, info=b"fsnap-pack").derive(key("k").secret)
     aad = b"tasks/t/packs/" + b"\0" + b"d" * 32
     assert AESGCM(derived).decrypt(sealed[:12], sealed[12:], aad) == b"plain"
 

@@ -202,7 +202,7 @@ def test_an_index_of_another_snapshot_is_refused(stored: Lab, source: Path) -> N
             for name in ("index_digest", "index_bytes", "packs", "bytes", "new_bytes", "stored_bytes")
         },
     )
-    envelope = wrap(key("k1"), manifests.encode(forged), name=MANIFEST, purpose="fsnap manifest")
+    envelope = wrap(key("k1"), manifests.encode(forged), name=MANIFEST, purpose="fsnap-manifest")
     stored.store.put(MANIFEST, manifests.encode_sealed(envelope))
     with pytest.raises(SealBroken, match=INDEX):
         opened(stored, stored.keyring, pinned=False)
@@ -212,7 +212,7 @@ def test_a_plain_pack_or_index_below_a_sealed_manifest_is_refused(stored: Lab, s
     plain = Lab()
     plain.capture("s1", tree(source), more=lambda capture: capture.add_blob("tail", TEXT))
     manifest = plain.open("s1").manifest
-    envelope = wrap(key("k1"), manifests.encode(manifest), name=MANIFEST, purpose="fsnap manifest")
+    envelope = wrap(key("k1"), manifests.encode(manifest), name=MANIFEST, purpose="fsnap-manifest")
     plain.store.put(MANIFEST, manifests.encode_sealed(envelope))
     plain.keyring = ring("k1")
     with pytest.raises(SealBroken, match=INDEX):
