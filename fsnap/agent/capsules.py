@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -121,6 +122,16 @@ class Capsules:
         self.holder = holder
         self._attach(control)
         return control
+
+    def pause(self, holder: Holder) -> None:
+        """Stop the tree of a capsule that an earlier agent made, without taking it over."""
+        with contextlib.suppress(CapsuleError):  # it is gone
+            run_dir, pid, start = self._run_dir.path, holder.init_pid, holder.init_start
+            control = Control(run_dir=run_dir, init_pid=pid, init_start=start)
+            try:
+                control.request("freeze")
+            finally:
+                control.close()
 
     def _attach(self, control: Control) -> None:
         self.control = control

@@ -321,6 +321,21 @@ class Executor:
 
     # -- short effects
 
+    def stand_still(self) -> None:
+        """Stop the tree, and call off what would start or restore one: the claim is about to be given back.
+
+        A dump under way needs no end first: what CRIU lets go then is stopped all the same.
+        """
+        self.token += 1
+        if self._job is not None:
+            self._job.cancel()
+            if not self._book.started:
+                self._job.join(5.0)
+        control = self._capsules.control
+        if control is not None:
+            with contextlib.suppress(CapsuleError):  # it is gone, and the tree with it
+                control.request("freeze")
+
     def _release(self, state: TaskState) -> None:
         control = self._capsules.control
         assert control is not None

@@ -16,7 +16,7 @@ from loguru import logger
 
 from fsnap.charts import task_chart
 from fsnap.clock import Clock, rfc3339
-from fsnap.core.events import ClaimAsked, Event
+from fsnap.core.events import ClaimAsked, Event, Notice
 from fsnap.core.fold import fold
 from fsnap.core.model import Facts, TaskState
 from fsnap.core.planner import Decision, decide
@@ -37,6 +37,9 @@ HEAD_PATIENCE = Patience(attempts=3, base_s=0.1, cap_s=0.5, total_s=2.0)
 """A head is for lookers-on: nothing waits long for it."""
 
 STOP_S = 5.0
+
+NOTICE_META = "notice-before-claim"
+"""The last notice that ended a start while another node held the task."""
 
 
 class Ledger:
@@ -135,6 +138,12 @@ class Ledger:
         heads.publish(self._head_store, state)
         self._published_seq = state.seq
         reach(CrashPoint.HEAD_PUBLISHED)
+
+    def is_first(self, notice: Notice) -> bool:
+        """No start of the task on this node has met *notice* before; it is remembered here alone."""
+        seen = self.journal.get_meta(self._task, NOTICE_META) or ""
+        self.journal.put_meta(self._task, NOTICE_META, notice.notice_id)
+        return seen != notice.notice_id
 
     def keep_beat(self, beat: Beat) -> None:
         """Keep *beat* for ``fsnap status`` on this node; a journal that can't take it is only logged."""

@@ -16,7 +16,7 @@ from loguru import logger
 
 from fsnap.agent.ledger import Ledger
 from fsnap.clock import Clock
-from fsnap.core.effects import Durability, Effect, Exit, Rollback, durability
+from fsnap.core.effects import Durability, Effect, Exit, Kill, Rollback, durability
 from fsnap.core.events import CapsuleLost, DumpFailed, Event, Notice, SnapshotSaved, Tick
 from fsnap.core.model import Facts, SnapshotRef, TaskState
 from fsnap.core.planner import Decision
@@ -66,6 +66,8 @@ class Hands(Protocol):
     ) -> None: ...
 
     def carry_out(self, effect: Effect, state: TaskState) -> None: ...
+
+    def stand_still(self) -> None: ...
 
     def learn(self, ref: SnapshotRef) -> None: ...
 
@@ -195,6 +197,8 @@ class TaskLoop:
         reach(CrashPoint.RECORDED)
         pending = self._ledger.state.pending
         self._book.deadline_s = None if pending is None else pending.deadline_mono_ms / 1000
+        if _gives_back(decision):
+            self._executor.stand_still()
         self._make_durable(decision)
         _log(decision, event)
         reach(CrashPoint.DURABLE)
@@ -234,6 +238,14 @@ class TaskLoop:
                 raise
             exits = [effect for effect in decision.effects if isinstance(effect, Exit)]
             logger.error("the store does not answer, and the node goes: {} ({})", problem, exits)
+
+
+def _gives_back(decision: Decision) -> bool:
+    """The claim is free as soon as the record is the world's, so nothing may run here from before that on.
+
+    A committed tree stands still already: it is at its gate.
+    """
+    return decision.trigger != "commit" and any(isinstance(effect, Kill) for effect in decision.effects)
 
 
 def persist(ship: Callable[[], None], patience_s: float | None, clock: Clock) -> None:

@@ -32,7 +32,8 @@ def take_over(parts: Parts, loop: TaskLoop) -> bool:
     holder = parts.capsules.last_here()
     ours = holder is not None and state.held and state.holder == holder and not parts.begins_anew
     if holder is None or not ours or state.state is State.RESTORING:
-        _end_stray(parts, holder)
+        _mirror_standing(parts, holder)
+        end_stray(parts, holder)
         if state.held and state.holder != holder and holder is not None and state.epoch:
             logger.warning("an older capsule of this task was alive here and was stopped")
         return False
@@ -40,7 +41,7 @@ def take_over(parts: Parts, loop: TaskLoop) -> bool:
         control = parts.capsules.adopt(holder)
         seen = control.request("hello")
     except CapsuleError:
-        _end_stray(parts, holder)
+        end_stray(parts, holder)
         return False
     logger.info("takes over the task's living capsule (init {})", holder.init_pid)
     try:
@@ -92,7 +93,20 @@ def _go_on(parts: Parts, loop: TaskLoop, control: Control, seen: dict[str, Any])
         loop.post(TaskExited(exit_code=int(seen["exit_code"])))
 
 
-def _end_stray(parts: Parts, holder: Holder | None) -> None:
+def _mirror_standing(parts: Parts, holder: Holder | None) -> None:
+    """Records that say why the tree must end are the world's before it does; meanwhile it stands still."""
+    if parts.ledger.mirrored:
+        return
+    if holder is not None:
+        parts.capsules.pause(holder)
+    try:
+        persist(parts.ledger.mirror, None, parts.clock)
+    except Fenced:
+        end_stray(parts, holder)
+        raise
+
+
+def end_stray(parts: Parts, holder: Holder | None) -> None:
     """End a capsule that must not go on."""
     if holder is None or start_ticks(holder.init_pid) != holder.init_start:
         return

@@ -20,7 +20,7 @@ from fsnap.agent.home import RunDir, journal_path
 from fsnap.agent.ledger import HEAD_PATIENCE, Ledger
 from fsnap.agent.node import this_node
 from fsnap.agent.parts import Parts
-from fsnap.agent.recovery import take_over
+from fsnap.agent.recovery import end_stray, take_over
 from fsnap.agent.restart import start_again
 from fsnap.agent.settings import RunSettings
 from fsnap.capsule.control import become_subreaper
@@ -199,6 +199,8 @@ class Service:
 
     def _already_completed(self, parts: Parts, state: TaskState) -> Outcome:
         parts.ledger.mirror()  # an agent may have died between this record and its put
+        if parts.capsules.left_alive():
+            end_stray(parts, parts.capsules.last_here())  # else it could write into the files that come back
         files = [ref for ref in state.snapshots if ref.kind == "files"]
         if files and not self._settings.config.shared_state:
             parts.restorer.restore_completed(files[-1])
@@ -265,8 +267,8 @@ class Service:
         facts = parts.book.facts()
         decision = ledger.decide(found, facts)
         if decision.trigger is not None:
+            # It goes with the claim, in one object: alone it would fence a holder whom nobody follows.
             ledger.commit(found, facts, decision)
-            ledger.mirror()
             logger.info("{}", decision.note)
 
     def _reclaimed_before_start(self, parts: Parts) -> Outcome | None:
@@ -294,6 +296,9 @@ class Service:
             return False
         if ledger.state.state in TERMINAL:
             return True
+        if ledger.state.held:
+            # A record would fence the holder, who may only be cut off, and nobody would go on in its place.
+            return ledger.is_first(notice)
         facts = parts.book.facts()
         decision = ledger.decide(notice, facts)
         if decision.trigger is not None:

@@ -342,7 +342,8 @@ class Init:
             self.op_thaw({})
 
     def op_freeze(self, _: dict[str, Any]) -> None:
-        """Stop every process of the tree; those that were stopped already are left alone later."""
+        """Stop what runs of the tree, until a thaw: whoever asks for this, no renewal lets it go on."""
+        self.expired = False
         if self.stopped is not None:
             return
         self.stopped = []

@@ -179,6 +179,7 @@ class SimInit:
         self._check_lease()
 
     def op_freeze(self) -> None:
+        self.expired = False
         self.stopped = True
         if self.tree is not None:
             self.tree.block("signal")

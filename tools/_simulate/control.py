@@ -146,6 +146,11 @@ class SimCapsules:
         self._attach(control)
         return control
 
+    def pause(self, holder: Holder) -> None:
+        init = self._node.init
+        if init is not None and init.alive and (init.pid, init.start) == (holder.init_pid, holder.init_start):
+            init.op_freeze()
+
     def _attach(self, control: SimControl) -> None:
         self.control = control
         events = self._queues.SimpleQueue()

@@ -1,0 +1,1 @@
+"""Exhaustive exploration of the protocol; ``tools/explore`` runs it."""
