@@ -6,131 +6,35 @@ the SDK would turn a create that won into "exists already" without anybody knowi
 
 An object is at most 64 MiB, so each is one PUT: the create-only condition, the
 checksum and the atomicity of a single PUT are then one and the same request.  Each
-PUT carries the SHA-256 of its bytes; the server refuses others, and the checksum in
-its answer is compared.
+PUT carries the CRC-32C of its bytes in a header that is signed; the server refuses
+others, and the checksum in its answer is compared.  That header stands for the
+payload, which is signed itself only if the SDK's configuration says so
+(``payload_signing_enabled``): the signature's SHA-256 would be a second pass over
+the bytes, and takes longer than sending them.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import threading
-from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
-from hashlib import md5, sha256
-from typing import Any, Protocol, cast
+from dataclasses import replace
+from hashlib import md5
+from typing import Any
 
-import boto3
-import botocore.session
-from botocore.config import Config
 from botocore.exceptions import ClientError, IncompleteReadError
 
-from fsnap.errors import CorruptData, StoreUnavailable, StoreUnfit, UsageError
+from fsnap.errors import CorruptData, StoreUnavailable, StoreUnfit
+from fsnap.stores._checksum import crc32c_base64
+from fsnap.stores._s3client import Body, S3Api, S3Options, SdkClients
 from fsnap.stores._s3errors import error_code, reported
 from fsnap.stores.base import Buffer, CorruptTransfer, ObjectInfo
 from fsnap.stores.keys import check_key, check_prefix, check_range, is_key
 
+__all__ = ["S3Options", "S3Store", "SdkClients"]
+
 _BEFORE_SLASH = re.compile(r"(?<=[^/])[-.]")
 """A sign within a segment that comes before ``/``: the two of a key's alphabet that do."""
-
-ATTEMPTS_VARIABLE = "metadata_service_num_attempts"
-METADATA_ATTEMPTS = 4
-"""How often an instance's role is asked for at least: the SDK, which tries once by default, takes one failed
-answer for a machine without credentials."""
-
-_ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class S3Options:
-    """What a user may set besides the SDK's own variables."""
-
-    server_side_encryption: str | None = None
-    """``AES256``, ``aws:kms`` or ``aws:kms:dsse``; the bucket's default otherwise."""
-
-    kms_key_id: str | None = None
-    storage_class: str | None = None
-    connect_timeout_s: float = 5.0
-    read_timeout_s: float = 30.0
-    """Longest silence of the server, not the length of a transfer."""
-
-    max_connections: int = 32
-    """Requests at once; more threads than that wait for each other."""
-
-    def __post_init__(self) -> None:
-        if self.storage_class in _ARCHIVES:
-            raise UsageError(
-                f"storage class {self.storage_class}: what it holds cannot be read at once",
-                hint="Choose one with immediate access.",
-            )
-
-    def put_arguments(self) -> dict[str, str]:
-        """The part of a PUT that these decide."""
-        given = {
-            "ServerSideEncryption": self.server_side_encryption,
-            "SSEKMSKeyId": self.kms_key_id,
-            "StorageClass": self.storage_class,
-        }
-        return {name: value for name, value in given.items() if value is not None}
-
-
-class _Api(Protocol):
-    """The part of boto3's untyped client that is used."""
-
-    def put_object(self, **arguments: Any) -> dict[str, Any]: ...
-    def get_object(self, **arguments: Any) -> dict[str, Any]: ...
-    def head_object(self, **arguments: Any) -> dict[str, Any]: ...
-    def list_objects_v2(self, **arguments: Any) -> dict[str, Any]: ...
-    def delete_object(self, **arguments: Any) -> dict[str, Any]: ...
-
-
-class SdkClients:
-    """One SDK session, and a client for each set of options; clients are thread-safe, making them is not.
-
-    The SDK's variables are read when the first client is made, which takes a tenth of a second.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._session: Any = None
-        self._made: dict[S3Options, _Api] = {}
-
-    def client(self, options: S3Options) -> _Api:
-        with self._lock:
-            if options not in self._made:
-                self._made[options] = self._make(options)
-            return self._made[options]
-
-    def _make(self, options: S3Options) -> _Api:
-        if self._session is None:
-            # Of the two names for the region that AWS uses, this SDK reads AWS_DEFAULT_REGION alone.
-            core = botocore.session.get_session()
-            attempts = max(METADATA_ATTEMPTS, int(core.get_config_variable(ATTEMPTS_VARIABLE)))
-            core.set_config_variable(ATTEMPTS_VARIABLE, attempts)
-            self._session = boto3.session.Session(
-                botocore_session=core, region_name=os.environ.get("AWS_REGION") or None
-            )
-        client = self._session.client("s3", config=_config(options, sign_payload=False))
-        if not str(client.meta.endpoint_url).startswith("https:"):
-            # Over TLS the signed checksum header stands for the payload. Without, some servers insist.
-            client = self._session.client("s3", config=_config(options, sign_payload=True))
-        return cast(_Api, client)
-
-
-def _config(options: S3Options, *, sign_payload: bool) -> Any:
-    return Config(
-        connect_timeout=options.connect_timeout_s,
-        read_timeout=options.read_timeout_s,
-        max_pool_connections=options.max_connections,
-        tcp_keepalive=True,
-        retries={"total_max_attempts": 1, "mode": "standard"},
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        s3={"payload_signing_enabled": sign_payload},
-        user_agent_extra="fsnap",
-    )
 
 
 class S3Store:
@@ -199,7 +103,7 @@ class S3Store:
             self._api.delete_object(**self._object(key))
 
     @property
-    def _api(self) -> _Api:
+    def _api(self) -> S3Api:
         return self._clients.client(self._options)
 
     def _name(self, key: str) -> str:
@@ -210,27 +114,26 @@ class S3Store:
 
     def _put(self, key: str, data: Buffer, condition: dict[str, str]) -> None:
         check_key(key)
-        body = bytes(data) if isinstance(data, memoryview) else data  # the SDK takes no memoryview
-        checksum = b64encode(sha256(body).digest()).decode()
+        checksum = crc32c_base64(data)
         with reported(self._bucket, f"write {self._name(key)}"):
             answer = self._api.put_object(
                 **self._object(key),
-                Body=body,
-                ChecksumSHA256=checksum,
+                Body=Body(data),
+                ChecksumCRC32C=checksum,
                 **self._options.put_arguments(),
                 **condition,
             )
-            self._confirm(key, body, checksum, answer)
+            self._confirm(key, data, checksum, answer)
 
-    def _confirm(self, key: str, body: bytes | bytearray, checksum: str, answer: dict[str, Any]) -> None:
+    def _confirm(self, key: str, data: Buffer, checksum: str, answer: dict[str, Any]) -> None:
         """That the server has these bytes, by the best that it offers: its checksum, its ETag, the length."""
-        confirmed = answer.get("ChecksumSHA256")
+        confirmed = answer.get("ChecksumCRC32C")
         if confirmed == checksum:
             return
         if confirmed is None:
-            if str(answer.get("ETag", "")).strip('"') == md5(body, usedforsecurity=False).hexdigest():
+            if str(answer.get("ETag", "")).strip('"') == md5(data, usedforsecurity=False).hexdigest():
                 return
-            if self._size_bytes(key) == len(body):
+            if self._size_bytes(key) == memoryview(data).nbytes:
                 return
         raise CorruptTransfer(
             f"s3 bucket {self._bucket}: wrote {self._name(key)}, but the store confirms other bytes"
@@ -256,9 +159,15 @@ class S3Store:
 
     def _whole(self, key: str) -> bytes:
         with reported(self._bucket, f"read {self._name(key)}"):
-            # The SDK compares the checksum if the server sends one; it does for whole objects alone.
+            # A server that sends a checksum does so for whole objects alone.
+            # Without its C runtime the SDK compares every kind but this one.
             answer = self._api.get_object(**self._object(key), ChecksumMode="ENABLED")
-            return _body(answer)
+            data = _body(answer)
+        if answer.get("ChecksumCRC32C", checksum := crc32c_base64(data)) != checksum:
+            raise CorruptTransfer(
+                f"s3 bucket {self._bucket}: cannot read {self._name(key)}: it differs from its checksum"
+            )
+        return data
 
     def _checked_part(self, key: str, start: int, length: int | None, range_said: str, data: bytes) -> bytes:
         unit, _, rest = range_said.partition(" ")

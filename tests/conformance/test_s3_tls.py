@@ -1,4 +1,4 @@
-"""S3 over TLS: one hash instead of two, and only with a certificate that can be trusted."""
+"""What of a PUT is signed, and TLS: only with a certificate that can be trusted."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_the_signed_checksum_stands_for_the_payload(
         assert store.get("key") == b"some bytes"
         sent = proxy.put_headers[-1]
     assert sent["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
-    assert "x-amz-checksum-sha256" in sent["authorization"].partition("SignedHeaders=")[2]
+    assert "x-amz-checksum-crc32c" in sent["authorization"].partition("SignedHeaders=")[2]
 
 
 def test_bytes_that_change_on_the_way_in_are_refused(
@@ -109,8 +109,20 @@ def test_an_unknown_certificate_is_not_tried_again(
     assert "AWS_CA_BUNDLE" in failure.value.hint
 
 
-def test_without_tls_the_payload_is_signed(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("setting", "length"), [("", len("UNSIGNED-PAYLOAD")), ("true", 64)])
+def test_without_tls_the_payload_is_signed_if_the_sdk_is_told_so(
+    server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, setting: str, length: int
+) -> None:
+    if setting:
+        (tmp_path / "config").write_text(f"[default]\ns3 =\n  payload_signing_enabled = {setting}\n")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     with faulty_proxy(server.endpoint, {}, seed=1) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        open_store(server.url(str(uuid4()))).put("key", b"some bytes")
-        assert len(proxy.put_headers[-1]["x-amz-content-sha256"]) == 64
+        store = open_store(server.url(str(uuid4())))
+        for key, size in (("small", 10), ("large", 1 << 20)):
+            store.put(key, memoryview(bytes(2 * size))[:size])
+            assert store.get(key) == bytes(size)
+        assert [len(sent["x-amz-content-sha256"]) for sent in proxy.put_headers] == [length] * 2
+        assert [
+            name for sent in proxy.put_headers for name in sent if name in ("expect", "content-md5")
+        ] == []

@@ -26,7 +26,7 @@ from fsnap.agent.home import DEFAULT_HOME
 from fsnap.cli.hooks import snippet
 from fsnap.cli.main import build_parser
 from fsnap.cli.run import settings_from
-from fsnap.stores import s3
+from fsnap.stores._s3client import S3Api
 from tests import servers
 from tests.unit.hooks.fake_aws import ROLE_ARN
 
@@ -261,7 +261,7 @@ def test_the_policy_allows_what_the_store_does_and_no_more(
         allowed.setdefault(statement["Resource"], set()).update(
             [actions] if isinstance(actions, str) else actions
         )
-    used = {PERMISSIONS[name] for name in vars(s3._Api) if not name.startswith("_")}
+    used = {PERMISSIONS[name] for name in vars(S3Api) if not name.startswith("_")}
     store = environment(job_definition)["FSNAP_STORE"].removeprefix("s3://")
     assert allowed == {
         f"arn:aws:s3:::{store}/*": used - {"s3:ListBucket"},

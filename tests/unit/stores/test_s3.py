@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import botocore.exceptions as sdk
+import google_crc32c
 import pytest
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
@@ -45,6 +46,8 @@ class Answers:
 
     def __getattr__(self, operation: str) -> Callable[..., dict[str, Any]]:
         def call(**arguments: Any) -> dict[str, Any]:
+            if "Body" in arguments:
+                arguments["Body"] = bytes(arguments["Body"].data)
             self.calls.append((operation, dict(arguments)))
             answer = self.answers.pop(0)
             if isinstance(answer, Exception):
@@ -67,7 +70,7 @@ def refusal(code: str, status: int, message: str = "Some words.") -> ClientError
 
 
 def checksum(data: bytes) -> str:
-    return b64encode(hashlib.sha256(data).digest()).decode()
+    return b64encode(google_crc32c.Checksum(data).digest()).decode()
 
 
 def body(data: bytes, **more: Any) -> dict[str, Any]:
@@ -158,7 +161,7 @@ class TestErrors:
 class TestPut:
     def test_sends_the_checksum_and_the_condition(self) -> None:
         store, client = store_with(
-            {"ChecksumSHA256": checksum(b"data")}, {"ChecksumSHA256": checksum(b"data")}
+            {"ChecksumCRC32C": checksum(b"data")}, {"ChecksumCRC32C": checksum(b"data")}
         )
         store.put("key", b"data")
         store.create("key", b"data")
@@ -166,13 +169,13 @@ class TestPut:
             "Bucket": "bucket",
             "Key": "some/prefix/key",
             "Body": b"data",
-            "ChecksumSHA256": checksum(b"data"),
+            "ChecksumCRC32C": checksum(b"data"),
         }
         assert client.calls == [("put_object", common), ("put_object", common | {"IfNoneMatch": "*"})]
 
     def test_sends_what_the_user_chose(self) -> None:
         options = S3Options(server_side_encryption="aws:kms", kms_key_id="id", storage_class="STANDARD_IA")
-        store, client = store_with({"ChecksumSHA256": checksum(b"")}, options=options)
+        store, client = store_with({"ChecksumCRC32C": checksum(b"")}, options=options)
         store.put("key", b"")
         sent = client.calls[0][1]
         assert (sent["ServerSideEncryption"], sent["SSEKMSKeyId"], sent["StorageClass"]) == (
@@ -188,7 +191,7 @@ class TestPut:
 
     def test_another_checksum_in_the_answer_is_an_error(self) -> None:
         store, _ = store_with(
-            {"ChecksumSHA256": checksum(b"other"), "ETag": hashlib.md5(b"data").hexdigest()}
+            {"ChecksumCRC32C": checksum(b"other"), "ETag": hashlib.md5(b"data").hexdigest()}
         )
         with pytest.raises(CorruptTransfer, match="confirms other bytes") as failure:
             store.put("key", b"data")
@@ -252,6 +255,11 @@ class TestGet:
     def test_a_body_shorter_than_its_header_may_be_tried_again(self) -> None:
         store, _ = store_with({"Body": io.BytesIO(b"123"), "ContentLength": 4})
         with pytest.raises(StoreUnavailable, match="key: 3 read, but total bytes expected is 4"):
+            store.get("key")
+
+    def test_another_checksum_than_the_answer_says_is_an_error(self) -> None:
+        store, _ = store_with(body(b"data", ChecksumCRC32C=checksum(b"other")))
+        with pytest.raises(CorruptTransfer, match="some/prefix/key: it differs from its checksum"):
             store.get("key")
 
     def test_the_checksum_is_asked_for(self) -> None:
