@@ -136,6 +136,10 @@ class Executor:
             case _:
                 raise NotImplementedError(type(effect).__name__)
 
+    def busy(self) -> bool:
+        """A capture or a restore is under way, or the tree stands at a gate."""
+        return self._gate is not None or (self._job is not None and self._job.alive)
+
     def learn(self, ref: SnapshotRef) -> None:
         """The snapshot's record is made: later ones may build on it."""
         result = self._result
@@ -171,8 +175,6 @@ class Executor:
         """The tree runs, after a freeze that came to nothing."""
         for output in self._outputs.values():
             output.unhold()
-
-    # -- jobs
 
     def _begin(self, name: str, work: Callable[[Job, int], None]) -> None:
         before = self._job
@@ -318,8 +320,6 @@ class Executor:
     def _relaunch(self) -> None:
         self._capsules.end()
         self._capsules.launch()
-
-    # -- short effects
 
     def stand_still(self) -> None:
         """Stop the tree, and call off what would start or restore one: the claim is about to be given back.

@@ -42,6 +42,11 @@ class Job:
         self._thread.join(timeout_s)
 
     @property
+    def alive(self) -> bool:
+        """It has not ended."""
+        return self._thread.is_alive()
+
+    @property
     def cancelled(self) -> bool:
         """It was asked to stop."""
         return self._cancel.is_set()

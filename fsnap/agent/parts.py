@@ -19,6 +19,7 @@ from fsnap.agent.restoring import Restorer
 from fsnap.agent.runtime import FactBook, RunClock, Watch
 from fsnap.agent.settings import RunSettings
 from fsnap.agent.trees import Trees
+from fsnap.agent.warm import Warm
 from fsnap.clock import Clock
 from fsnap.core.events import CapsuleLost, DumpFailed, TaskExited
 from fsnap.core.model import Holder
@@ -90,8 +91,22 @@ class Parts:
             clock=clock,
             shipper=lambda on_fenced: BackgroundMirror(ledger, on_fenced),
         )
+        self.warm = self._make_warm(work, prefix)
         self.capsules.on_exit(self._on_capsule)
         self.claimant = self._make_claimant(node)
+
+    def _make_warm(self, store: RetryingStore, prefix: str) -> Warm:
+        return Warm(
+            capsules=self.capsules,
+            trees=self.trees,
+            store=store,
+            prefix=prefix,
+            known=self.capturer.known,
+            clock=self.clock,
+            overhead_permille=self.settings.config.max_overhead_permille,
+            may_run=lambda: self.book.started and not self.executor.busy(),
+            on_pass=self.book.warmed,
+        )
 
     def _make_lease(self) -> Lease:
         settings, ledger = self.settings, self.ledger
@@ -162,6 +177,7 @@ class Parts:
         """Stop every thread; end the capsule and remove its traces."""
         self.lease.stop()
         self.watch.stop()
+        self.warm.stop()
         self.trees.stop()
         for output in self.outputs.values():
             output.stop()

@@ -94,6 +94,8 @@ class FactBook:
         self.last_freeze_ms = 0
         self.files_bytes = 0
         self.rates_bps: list[int] = []
+        self.warm_bytes = 0
+        self.warm_bps: int | None = None
 
     def measured(self, moved_bytes: int, took_ms: int, freeze_ms: int) -> None:
         """A capture of *moved_bytes* took *took_ms* from freeze to commit.
@@ -104,6 +106,11 @@ class FactBook:
         moving_ms = max(1, took_ms // 10, took_ms - Facts().fixed_ms)
         self.rates_bps.append(moved_bytes * 1000 // moving_ms)
         self.last_freeze_ms = freeze_ms
+
+    def warmed(self, read_bytes: int, same_bytes: int, busy_s: float) -> None:
+        """A warm pass met *read_bytes*, *same_bytes* of them as the pass before had left them."""
+        self.warm_bytes = same_bytes
+        self.warm_bps = int(read_bytes / max(0.001, busy_s))
 
     def facts(self) -> Facts:
         """As things are now."""
@@ -117,6 +124,8 @@ class FactBook:
             tree_bytes=self._watch.tree_bytes,
             files_bytes=self.files_bytes,
             commit_bps=min(self.rates_bps[-20:], default=None),
+            warm_bytes=self.warm_bytes,
+            warm_bps=self.warm_bps,
             last_freeze_ms=self.last_freeze_ms,
             failed_dumps=self.failed_dumps,
             started=self.started,

@@ -180,6 +180,8 @@ class Service:
                 return early
         if parts.executor.exit is None:
             parts.lease.start()
+            if self._settings.warm:
+                parts.warm.start()
         self._connect(parts)
         try:
             code = loop.run()

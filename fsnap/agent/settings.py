@@ -30,6 +30,8 @@ class RunSettings:
     include_inputs: bool = False
     wait_s: float = 0.0
     term_window_s: float = 25.0
+    warm: bool = True
+    """Put memory and files into the store while the task runs, ahead of the next snapshot."""
     tcp: str = "established"
     ipc: bool = False
     fresh: bool = False

@@ -12,6 +12,7 @@ VARIABLE = "FSNAP_"
 CHOICES = {
     "after_commit": ("hold", "exit"),
     "tcp": ("established", "close"),
+    "warm": ("auto", "off"),
     "on_restore_failure": ("restart", "fail"),
     "log_format": ("text", "json"),
 }
@@ -60,6 +61,7 @@ def add_run(verbs: Any) -> None:
     )
     add("--wait", type=float, metavar="S", help="how long to wait for a claim (default: 0)")
     add("--term-window", type=float, metavar="S", help="seconds that a SIGTERM leaves (default: 25)")
+    add("--warm", choices=CHOICES["warm"], help="store memory ahead while the task runs (default: auto)")
     add("--tcp", choices=CHOICES["tcp"], help="what a restore does with connections")
     add("--ipc", action="store_true", help="give the task an IPC namespace (SysV shared memory)")
     add("--fresh", action="store_true", help="forget what there is of this task and begin anew")

@@ -151,6 +151,7 @@ def settings_from(arguments: argparse.Namespace, config: dict[str, Any]) -> RunS
         include_inputs=_truth(value("include_inputs", False)),
         wait_s=_number(value("wait", 0), "--wait"),
         term_window_s=_number(value("term_window", 25), "--term-window"),
+        warm=value("warm", "auto") == "auto",
         tcp=value("tcp", "established"),
         ipc=_truth(value("ipc", False)),
         fresh=_truth(value("fresh", False)),

@@ -41,8 +41,12 @@ class Plan:
 
 def plan_evacuation(facts: Facts, left_ms: int) -> Plan:
     """The plan for a final dump with *left_ms* to go."""
-    rate = facts.commit_bps or ASSUMED_COMMIT_BPS
-    commit_ms = facts.fixed_ms + (facts.tree_bytes + facts.files_bytes) * 1000 // max(1, rate)
+    rate = max(1, facts.commit_bps or ASSUMED_COMMIT_BPS)
+    total = facts.tree_bytes + facts.files_bytes
+    # What a warm pass has put is dumped, read and hashed, but neither compressed nor put again.
+    warm = min(total, facts.warm_bytes)
+    commit_ms = facts.fixed_ms + (total - warm) * 1000 // rate
+    commit_ms += warm * 1000 // max(rate, facts.warm_bps or 0)
     return Plan(commit_ms=commit_ms, left_ms=left_ms, measured=facts.commit_bps is not None)
 
 

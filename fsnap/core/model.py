@@ -146,6 +146,10 @@ class Facts:
     """Slow-side (p95) measured rate from freeze to commit; ``None`` when nothing was measured."""
     fixed_ms: int = 1_000
     """What a commit costs at any size: freeze, index, manifest, journal."""
+    warm_bytes: int = 0
+    """Of the tree and its files, what warm passes have put and, going by the last two, is as it was."""
+    warm_bps: int | None = None
+    """Rate at which the last warm pass read and hashed; ``None`` without one."""
     last_freeze_ms: int = 0
     failed_dumps: int = 0
     """Dumps that failed since the pending notice came."""

@@ -20,6 +20,12 @@ class UnreadableFile(CaptureFailed):
     hint = "Leave it out with --exclude if the task can do without it."
 
 
+class Interrupted(CaptureFailed):
+    """A warm pass that had to make way for a capture."""
+
+    code = "interrupted"
+
+
 class PacksMissing(StoreError):
     """The listing lacks a pack that the snapshot needs, or shows another size.
 

@@ -62,6 +62,11 @@ class Feeder:
         self._used = 0
         self._cutter = None
 
+    def end_if_begun(self) -> None:
+        """Finish the segment if there is one, whatever it holds."""
+        if self._cutter is not None:
+            self.end()
+
     def skip_to(self, position: int) -> None:
         """The stream was extended past this feeder, between segments."""
         assert self._cutter is None, "a segment is open"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -96,6 +97,10 @@ class ChunkSink:
         """Of it, before compression, what no committed snapshot had."""
         self.put_bytes = 0
         """Packs whose put was acknowledged."""
+        self.fresh_bytes = 0
+        """Content that was in no pack before."""
+        self.busy_s = 0.0
+        """Processor time of the threads, but for what is under way."""
 
     def take_buffer(self) -> bytearray:
         """An empty buffer of ``BUFFER_BYTES``; waits until one is free."""
@@ -128,6 +133,11 @@ class ChunkSink:
                 number = self._add_row(digest, raw_bytes, chain)
             self.done_bytes += raw_bytes
         self._refs.append(number)
+
+    def settle(self) -> None:
+        """Wait until everything handed in is hashed and in a pack."""
+        while self._work:
+            self._work.popleft().result()
 
     def flush(self, step: Callable[[], None] = lambda: None) -> None:
         """Wait until every chunk handed in is in the store; raises what went wrong.
@@ -165,6 +175,7 @@ class ChunkSink:
 
     def _process(self, buffer: bytearray, pieces: list[tuple[int, int]], first: int) -> None:
         view = memoryview(buffer)
+        began_s = time.thread_time()
         try:
             for number, (start, end) in enumerate(pieces):
                 if self._stopped:
@@ -172,6 +183,11 @@ class ChunkSink:
                 self._refs[first + number] = self._chunk(view[start:end])
         finally:
             self._buffers.put(buffer)
+            self._spent(began_s)
+
+    def _spent(self, began_s: float) -> None:
+        with self._lock:
+            self.busy_s += time.thread_time() - began_s
 
     def _chunk(self, data: memoryview) -> int:
         """The number of the chunk *data*, stored if it must be."""
@@ -186,6 +202,8 @@ class ChunkSink:
             number = self._add_row(digest, len(data), chain)
             if not zero and not (chain and chain[0].location.committed):
                 self.new_bytes += len(data)
+            if not zero and not chain:
+                self.fresh_bytes += len(data)
         if chain:
             deltas.notice(digest, data, self._known)
         elif not zero:
@@ -266,6 +284,7 @@ class ChunkSink:
             raise CaptureFailed("the capture was aborted") from None
 
     def _put(self, pack: PackBuilder) -> None:
+        began_s = time.thread_time()
         try:
             pack_id, data = pack.finish()
             if self._stopped:
@@ -274,6 +293,7 @@ class ChunkSink:
             self._acknowledge(pack, pack_id, len(data))
         finally:
             self._put_slots.release()
+            self._spent(began_s)
 
     def _acknowledge(self, pack: PackBuilder, pack_id: str, size: int) -> None:
         self._known.readmit_pack(pack_id)

@@ -130,6 +130,19 @@ class NoWatch:
         pass
 
 
+class NoWarm:
+    """Warm passes are no step of the protocol, and there is no memory to read."""
+
+    def __init__(self, **_: Any) -> None:
+        pass
+
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
 class NoPool:
     """Objects are read one after the other."""
 
@@ -232,6 +245,7 @@ def installed(world: World) -> Iterator[None]:
         (parts, "Output", NoOutput),
         (parts, "Trees", snapshots.SimTrees),
         (parts, "Watch", NoWatch),
+        (parts, "Warm", NoWarm),
         *_captures(),
         *_restores(),
         (crashpoints, "observer", world.reached),

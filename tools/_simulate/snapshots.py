@@ -106,6 +106,8 @@ class SimKnown:
     """Stands in for :class:`fsnap.snapshots.known.KnownChunks`."""
 
     packs: set[str] = field(default_factory=set)
+    pages: object = None
+    """There are no pages in here, so there are no deltas either."""
 
     def learn(self, index: Any) -> None:
         for packs in index.trees.values():
