@@ -46,6 +46,14 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     sync_directory(path.parent)
 
 
+def write_private(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Write *data* to the file *path* for its owner alone, whatever the umask; not durable, not at once."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with open(fd, "wb") as file:
+        os.fchmod(fd, mode)
+        file.write(data)
+
+
 def _temporary(path: Path, data: bytes, mode: int) -> str:
     fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

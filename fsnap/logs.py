@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 LINE = "fsnap {time:HH:mm:ss.SSS} {level.name: <7} {message}"
 
@@ -13,11 +15,14 @@ def configure(*, style: str = "text", file: Path | None = None, verbose: bool = 
     from loguru import logger
 
     logger.remove()
-    logger.add(
-        sys.stderr if file is None else str(file),
-        format=LINE,
-        level="DEBUG" if verbose else "INFO",
-        serialize=style == "json",
-        diagnose=False,
-        backtrace=False,
-    )
+    how: dict[str, Any] = {
+        "format": LINE,
+        "level": "DEBUG" if verbose else "INFO",
+        "serialize": style == "json",
+        "diagnose": False,  # it would show the values of variables
+        "backtrace": False,
+    }
+    if file is None:
+        logger.add(sys.stderr, **how)
+    else:
+        logger.add(str(file), opener=lambda path, flags: os.open(path, flags, 0o600), **how)

@@ -20,6 +20,7 @@ from fsnap.core.model import Holder
 from fsnap.core.values import from_plain, to_plain
 from fsnap.crashpoints import CrashPoint, reach
 from fsnap.criu.argv import gate_script
+from fsnap.durable import write_private
 from fsnap.errors import CapsuleError
 
 LOCK_WAIT_S = 20.0
@@ -59,14 +60,12 @@ class Capsules:
         lock_fd = self._lock()
         try:
             self._run_dir.sweep()
-            gate = self.gate
-            gate.write_text(gate_script(self._run_dir.path), encoding="utf-8")
-            gate.chmod(0o700)
+            write_private(self.gate, gate_script(self._run_dir.path).encode(), mode=0o700)
             self._launch = Launch(run_dir=self._run_dir.path, mounts=self.mounts, lock_fd=lock_fd)
         finally:
             os.close(lock_fd)
         self.holder = self._holder(self._launch.init_pid, self._launch.init_start)
-        self._mark.write_text(json.dumps(to_plain(self.holder)), encoding="utf-8")
+        write_private(self._mark, json.dumps(to_plain(self.holder)).encode())
         reach(CrashPoint.LAUNCHED)
         return self.holder
 

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from fsnap.durable import make_directory
 from fsnap.errors import NotOurs, UsageError
 from fsnap.ids import task_key
 
@@ -30,8 +31,9 @@ class RunDir:
     def __init__(self, home: Path, task: str) -> None:
         self.path = home / "run" / task_key(task)
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.chmod(self.path, 0o700)
+            make_directory(self.path)
+            for folder in (self.path.parent, self.path):
+                os.chmod(folder, 0o700)
         except OSError as problem:
             raise UsageError(f"FSNAP_HOME {home} can't be used: {problem.strerror}") from problem
 

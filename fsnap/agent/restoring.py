@@ -19,6 +19,7 @@ from fsnap.crashpoints import CrashPoint, reach
 from fsnap.criu.argv import restore_argv
 from fsnap.criu.install import find_criu, network_lock
 from fsnap.criu.log import Cause, diagnose
+from fsnap.durable import write_private
 from fsnap.errors import FsnapError, RestoreFailed
 from fsnap.snapshots.fetch import Snapshot
 from fsnap.snapshots.known import KnownChunks
@@ -127,7 +128,7 @@ class Restorer:
             if name in snapshot.index.trees:
                 snapshot.restore_tree(name, path)
         for name, output in self._outputs.items():
-            self._run_dir.spool(name).write_bytes(snapshot.read_blob(f"{name}-tail"))
+            write_private(self._run_dir.spool(name), snapshot.read_blob(f"{name}-tail"))
             if output.target is not None and f"{name}-file" in snapshot.index.streams:
                 snapshot.restore_file(f"{name}-file", output.target)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from fsnap.agent.output import own_stream_paths
 from fsnap.agent.settings import RunSettings
 from fsnap.capsule.mounts import CapsuleMounts, within
+from fsnap.durable import write_private
 from fsnap.snapshots.baseline import Baseline
 from fsnap.snapshots.seen import Seen
 from fsnap.snapshots.trees import TreeSource
@@ -56,7 +57,7 @@ class Trees:
     def keep_baselines(self) -> None:
         """Write them down, for an agent that takes over this capsule."""
         for name, baseline in self._baselines.items():
-            (self._keep / f"baseline-{name}").write_bytes(baseline.to_bytes())
+            write_private(self._keep / f"baseline-{name}", baseline.to_bytes())
 
     def load_baselines(self) -> None:
         """Those that an earlier agent of this capsule wrote down."""

@@ -43,6 +43,7 @@ def become_helper(request: dict[str, Any], pipes: Sequence[int]) -> NoReturn:
     try:
         os.setpgid(0, 0)
         _default_signals()
+        os.umask(0o077)  # for CRIU's images and logs; what it restores has modes and umask of its own
         log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
         os.dup2(log, 1)
