@@ -13,8 +13,9 @@ from loguru import logger
 
 from fsnap.agent.capsules import Capsules
 from fsnap.agent.capture import Capturer, CaptureResult
-from fsnap.agent.job import Cancelled, CriuRun, Job
+from fsnap.agent.job import Cancelled, CriuRun, Job, LeaseOver
 from fsnap.agent.lease import Lease
+from fsnap.agent.loop import persist
 from fsnap.agent.output import Output
 from fsnap.agent.restoring import Restorer, refuse
 from fsnap.agent.runtime import FactBook, RunClock, Watch
@@ -340,8 +341,6 @@ class Executor:
         control = self._capsules.control
         assert control is not None
         self._lease.attach(control)
-        if not self._lease.left:
-            self._lease.renew()
         ref = next(ref for ref in state.snapshots if ref.id == state.restoring_from)
         starts = {"stdout": ref.stdout_bytes, "stderr": ref.stderr_bytes}
         for name, output in self._outputs.items():
@@ -349,9 +348,21 @@ class Executor:
         self._book.started = True
         self._book.last_capture_s = self._clock.mono_s()
         self._run_clock.start(ref.run_ms)
-        self._open_gate("go")
+        self._let_go()
         reach(CrashPoint.RELEASED)
         self._watch.start()
+
+    def _let_go(self) -> None:
+        """Open a restore's gate, with lease left; a store that is away now is waited for."""
+        gate = self._gate
+        while True:
+            if not self._lease.left:
+                persist(self._lease.renew, None, self._clock)
+            try:
+                self._open_gate("go")
+                return
+            except LeaseOver:
+                self._gate = gate
 
     def _open_gate(self, verdict: str) -> None:
         gate, self._gate = self._gate, None

@@ -22,6 +22,12 @@ class Cancelled(CheckpointFailed):
     code = "cancelled"
 
 
+class LeaseOver(CapsuleError):
+    """Only a renewal lets the tree go on."""
+
+    code = "lease-over"
+
+
 class Job:
     """A worker with a cancel flag."""
 
@@ -86,10 +92,14 @@ class CriuRun:
         return event
 
     def open_gate(self, verdict: str, timeout_s: float = CRIU_TIMEOUT_S) -> int:
-        """Answer the gate and wait for CRIU's exit code."""
+        """Answer the gate and wait for CRIU's exit code.
+
+        :class:`LeaseOver` when that would let a restored tree run past its lease: the gate is closed still.
+        """
         control = self._capsules.control
         assert control is not None
-        control.request("gate", verdict=verdict)
+        if control.request("gate", verdict=verdict).get("lease_over"):
+            raise LeaseOver("the lease ran out before the restored tree was let go")
         self.at_gate = False
         return int(self._wait({"helper-exited"}, timeout_s, cancellable=False)["code"])
 

@@ -1,8 +1,8 @@
 """The holder's renewal: heartbeat, a look for newer records, then the init's timer.
 
-All in that order and timed from the beginning, so that init's timer never outlives what
-another node may assume.  A store that does not answer renews nothing: a task with a lease
-is then paused by its own init, and goes on with the next renewal.
+All in that order and timed from the beginning, so that init's timer, which ends a margin early
+(``core/claim.py``), never outlives what another node may assume.  A store that does not answer
+renews nothing: a task with a lease is then paused by its own init, and goes on with the next renewal.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from loguru import logger
 from fsnap.capsule.control import Control
 from fsnap.clock import Clock, rfc3339
 from fsnap.core.budget import plan_evacuation
+from fsnap.core.claim import run_ms
 from fsnap.core.model import Facts, TaskState
 from fsnap.errors import CapsuleError, Fenced, FsnapError, StoreError
 from fsnap.journal.heartbeat import Beat, Heartbeat
@@ -56,6 +57,8 @@ class Lease:
         self._wake = threading.Event()
         self._stopped = False
         self._good_until_s = 0.0
+        self._ahead_s = 0.0
+        """Of init's boot clock to this one."""
         self._thread: threading.Thread | None = None
 
     @property
@@ -69,14 +72,19 @@ class Lease:
         return not self._lease_ms or self._clock.boot_s() < self._good_until_s
 
     def attach(self, control: Control) -> None:
-        """The capsule whose timer is to be extended; it gets at once what is left."""
+        """The capsule whose timer is to be extended; it gets at once what is left.
+
+        Init may live in a time namespace of another offset, so the two clocks are compared first; however
+        long its answer took, the end that init is told is never too late.
+        """
+        inits_s = float(control.request("hello")["boot_s"])
+        self._ahead_s = inits_s - self._clock.boot_s()
         self._control = control
         self._arm(control)
 
     def _arm(self, control: Control) -> None:
         if self._lease_ms:
-            left_s = self._good_until_s - self._clock.boot_s()
-            control.request("lease", seconds=max(0.0, left_s))
+            control.request("lease", until=self._good_until_s + self._ahead_s)
 
     def start(self) -> None:
         """Renew once, then again in a thread; :class:`Fenced` from the first.
@@ -118,7 +126,7 @@ class Lease:
         )
         Heartbeat.put(self._store, self._task, beat)
         self._check()
-        self._good_until_s = began_s + self._lease_ms / 1000
+        self._good_until_s = began_s + run_ms(self._lease_ms) / 1000
         if self._control is not None:
             self._arm(self._control)
         self._on_beat(beat)

@@ -22,12 +22,13 @@ import select
 import signal
 import socket
 import sys
-import time
 from typing import Any
 
 sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from fsnap.capsule.children import become_helper, become_task
+from fsnap.capsule.leasetimer import LeaseTimer, now_s
+from fsnap.capsule.procfs import others, state_and_group
 from fsnap.capsule.stream import READ_BYTES, STREAMS, Stream
 
 FIRST_PID = 1000
@@ -55,7 +56,7 @@ class Init:
         self.exit_code: int | None = None
         self.gate: str | None = None
         self.gate_buffer = b""
-        self.lease_end: float | None = None
+        self.lease = LeaseTimer()
         self.stopped: list[int] | None = None
         self.expired = False
         """The tree is stopped because its lease ran out: a renewal alone lets it go on."""
@@ -82,19 +83,16 @@ class Init:
         while not self.quit:
             fds = [self.listener.fileno(), self.wake_read, self.gate_req, *self.peers]
             fds += [s.read_fd for s in self.streams.values() if s.read_fd >= 0]
-            ready, _, _ = select.select(fds, [], [], self._timeout_s())
+            fds += [self.lease.fd] if self.lease.fd >= 0 and self._may_expire() else []
+            # What makes the lease matter again wakes us: a start, a helper's end, a request.
+            wait_s = self.lease.wait_s if self._may_expire() else None
+            ready, _, _ = select.select(fds, [], [], wait_s)
             for fd in ready:
                 self._serve(fd)
             for stream in self.streams.values():
                 stream.pump()
             self._reap()
             self._check_lease()
-
-    def _timeout_s(self) -> float | None:
-        if self.lease_end is None or not self._may_expire():
-            return None  # what makes it matter again wakes us: a start, a helper's end, a request
-        # select's clock stands still while the machine sleeps and the lease's does not.
-        return max(0.0, min(1.0, self.lease_end - time.clock_gettime(time.CLOCK_BOOTTIME)))
 
     def _may_expire(self) -> bool:
         """There is a running tree, and CRIU does not hold it."""
@@ -207,15 +205,12 @@ class Init:
 
     def kill_all(self) -> None:
         """SIGKILL to everything else in the PID namespace, and reap it."""
-        while self._others():
+        while others():
             try:
                 os.kill(-1, signal.SIGKILL)
                 os.waitpid(-1, 0)
             except (ProcessLookupError, ChildProcessError):
                 break
-
-    def _others(self) -> list[int]:
-        return [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != 1]
 
     def _sizes(self) -> dict[str, int]:
         return {name: stream.size for name, stream in self.streams.items()}
@@ -242,12 +237,13 @@ class Init:
     # -- the lease
 
     def _check_lease(self) -> None:
-        if self.lease_end is None or not self._may_expire():
-            return
-        if time.clock_gettime(time.CLOCK_BOOTTIME) >= self.lease_end:
-            self.op_freeze({})
-            self.expired = True
-            self._tell(event="lease-expired")
+        if self.lease.over and self._may_expire():
+            self._expire()
+
+    def _expire(self) -> None:
+        self.op_freeze({})
+        self.expired = True
+        self._tell(event="lease-expired")
 
     # -- requests
 
@@ -260,6 +256,7 @@ class Init:
             "helpers": {tag: pid for pid, tag in self.helpers.items()},
             "helper_status": self.helper_status,
             "pipes": {name: stream.inode for name, stream in self.streams.items()},
+            "boot_s": now_s(),
             **self._sizes(),
         }
 
@@ -314,14 +311,23 @@ class Init:
             if tag == request["tag"]:
                 os.kill(pid, request["signal"])
 
-    def op_gate(self, request: dict[str, Any]) -> None:
-        """Answer the closed gate: ``go`` lets CRIU finish, anything else makes it roll back."""
+    def op_gate(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Answer the closed gate: ``go`` lets CRIU finish, anything else makes it roll back.
+
+        Nothing runs past its lease for it: a dumped tree is stopped before CRIU lets go of it, and the gate
+        of a restored one stays closed, which ``lease_over`` says.
+        """
         if self.gate is None:
             raise ValueError("no gate is closed")
+        go = request["verdict"] == "go"
+        if self.lease.over and self.restoring and go:
+            return {"lease_over": True}
+        if self.lease.over and not self.restoring and self.stopped is None:
+            self._expire()
         self.gate = None
-        if request["verdict"] == "go":
-            self.restoring = False
-        os.write(self.gate_ans, (b"go" if request["verdict"] == "go" else b"no") + b"\n")
+        self.restoring = self.restoring and not go
+        os.write(self.gate_ans, (b"go" if go else b"no") + b"\n")
+        return {}
 
     def op_drain(self, _: dict[str, Any]) -> dict[str, Any]:
         self.drain()
@@ -334,10 +340,9 @@ class Init:
         return {"sent": bool(self.root_pid)}
 
     def op_lease(self, request: dict[str, Any]) -> None:
-        """Extend the lease to ``seconds`` from now; ``null``: no lease. Lets a tree go on that it stopped."""
-        seconds = request["seconds"]
-        self.lease_end = None if seconds is None else time.clock_gettime(time.CLOCK_BOOTTIME) + seconds
-        if self.expired and (seconds is None or seconds > 0):
+        """The lease ends at ``until`` on this clock; ``null``: never. Lets a tree go on that it stopped."""
+        self.lease.set(request["until"])
+        if self.expired and not self.lease.over:
             self.expired = False
             self.op_thaw({})
 
@@ -347,7 +352,7 @@ class Init:
         if self.stopped is not None:
             return
         self.stopped = []
-        while fresh := [pid for pid in self._others() if self._runs(pid)]:  # a fork may escape one pass
+        while fresh := [pid for pid in others() if self._runs(pid)]:  # a fork may escape one pass
             self.stopped += fresh
             for pid in fresh:
                 try:
@@ -356,8 +361,11 @@ class Init:
                     pass
 
     def _runs(self, pid: int) -> bool:
-        known = pid in self.helpers or pid in (self.stopped or ())
-        return not known and self._state(pid) not in ("T", "Z", "X")
+        """It is of the tree and not stopped; a helper's own children, the gate's script, are not of it."""
+        if pid in self.helpers or pid in (self.stopped or ()):
+            return False
+        state, group = state_and_group(pid)
+        return state not in ("T", "Z", "X") and group not in self.helpers
 
     def op_thaw(self, _: dict[str, Any]) -> None:
         """Let a stopped tree go on, unless its lease has run out."""
@@ -369,13 +377,6 @@ class Init:
             except ProcessLookupError:
                 pass
         self.stopped = None
-
-    def _state(self, pid: int) -> str:
-        try:
-            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
-                return stat.read().rsplit(")", 1)[1].split()[0]
-        except OSError:
-            return "X"
 
     def op_quit(self, _: dict[str, Any]) -> None:
         """End: the kernel kills the whole PID namespace with its init."""

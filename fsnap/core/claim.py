@@ -7,6 +7,21 @@ from dataclasses import dataclass
 from fsnap.core.events import ClaimAsked
 from fsnap.core.model import LIVE, TERMINAL, Attempt, Basis, State, TaskState
 
+MARGIN_SHARE = 16
+MARGIN_LEAST_MS = 1_000
+
+
+def run_ms(lease_ms: int) -> int:
+    """How long a copy may run after its holder's last renewal began, of the *lease_ms* that claimants wait.
+
+    The rest, a sixteenth and at least a second (of short leases a quarter), is for two clocks that do not
+    run at the same rate and for an init that is scheduled late: one that stops its tree within *d* ms
+    keeps the copies apart while ``run_ms * (1 + r) + d <= lease_ms * (1 - r)``, where *r* is how much
+    faster or slower than true time either clock may run.  At 200 ppm and the default lease of 120 s,
+    *d* may be 7.4 s.
+    """
+    return lease_ms - min(max(lease_ms // MARGIN_SHARE, MARGIN_LEAST_MS), lease_ms // 4)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:

@@ -101,9 +101,10 @@ def _claim(state: TaskState, record: Record) -> TaskState:
 def _renew(state: TaskState, record: Record) -> TaskState:
     """A new life under the same id: numbers that fence (seq, epoch) go on, all else is dropped.
 
-    A copy that was live goes on until its lease ends, so the new life waits for that, too.
+    A copy that was live goes on until its lease ends, so the new life waits for that, too; and for what
+    the old one had not waited for to its end.
     """
-    was_live = state.held and record.source in LIVE
+    lease_ms = state.config.lease_ms if state.held and record.source in LIVE else 0
     return TaskState(
         task=state.task,
         state=State.NEW,
@@ -112,7 +113,7 @@ def _renew(state: TaskState, record: Record) -> TaskState:
         digest=record.digest,
         since=record.at,
         notices=state.notices,
-        hold_ms=max(state.hold_ms, state.config.lease_ms) if was_live else 0,
+        hold_ms=max(state.hold_ms, lease_ms),
         note=record.note,
     )
 
@@ -191,7 +192,12 @@ def _exited(state: TaskState, record: Record) -> TaskState:
     assert isinstance(event, TaskExited)
     if record.trigger in ("retry_restore", "restart", "give_up"):
         return _harmed(state, record)
-    return replace(state, exit_code=event.exit_code, finishing=record.trigger == "finish")
+    return replace(
+        state,
+        exit_code=event.exit_code,
+        finishing=record.trigger == "finish",
+        hold_ms=0 if record.facts.started else state.hold_ms,
+    )
 
 
 def _harmed(state: TaskState, record: Record) -> TaskState:

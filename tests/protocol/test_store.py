@@ -142,6 +142,26 @@ def test_notice_to_a_task_that_its_lease_has_paused(make_task: MakeTask) -> None
     task.assert_whole()
 
 
+def test_a_dump_that_is_called_off_past_the_lease_lets_nothing_run(make_task: MakeTask) -> None:
+    """CRIU holds the tree while the lease ends; when it lets go, the store has not been heard of since."""
+    task = make_task(20, 8)
+    attempt = task.start("--lease", "2")
+    attempt.wait_stdout("line 8\n")
+    task.break_store()
+    task.give_notice(60.0)
+    attempt.wait_stderr("dumping: ")
+    attempt.wait("freeze", lambda: task.still(2.5))
+    before = task.lives()
+    task.notice_path.unlink()
+    attempt.wait_stderr("the notice was taken back")
+    time.sleep(2.0)
+    assert task.lives() == before
+    task.mend_store()
+    task.go(8)
+    attempt.finish(0)
+    task.assert_whole()
+
+
 # -- damaged
 
 

@@ -3,8 +3,9 @@
 ``SimInit`` answers what ``fsnap/capsule/init.py`` answers, with the same rules for the gate,
 the lease and the end of the root.
 
-Fault model: it dies, and the tree with it.  It outlives its agent, and not its node.  While
-the node is paused its lease may end; it looks within a second after that.
+Fault model: it dies, and the tree with it.  It outlives its agent, and not its node.  It is
+scheduled late: by up to :data:`LATE_S` when its lease ends, and by up to ``WAKING_S`` when
+its node goes on after a pause in which the lease ended.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from _simulate.world import World
 
 
+LATE_S = 0.3
+
+
 class SimInit:
     """PID 1 of one capsule."""
 
@@ -37,6 +41,7 @@ class SimInit:
         self.root_code: int | None = None
         self.gate: str | None = None
         self.lease_end: float | None = None
+        self.restoring = False
         self.stopped = False
         self.expired = False
         self.helpers: dict[str, SimCriu] = {}
@@ -73,6 +78,8 @@ class SimInit:
 
     def helper_ended(self, tag: str, code: int) -> None:
         self.helpers.pop(tag, None)
+        if self.restoring:
+            self.restoring, self.tree, self.root_code = False, None, None
         if self.gate is not None:
             self.gate = None
             self.op_freeze()
@@ -82,9 +89,9 @@ class SimInit:
             self._sweep()
         self._check_lease()
 
-    def at_gate(self) -> None:
-        self.gate = "gate"
-        self.tell(event="gate", action="post-dump", stdout=0, stderr=0)
+    def at_gate(self, action: str) -> None:
+        self.gate = action
+        self.tell(event="gate", action=action, stdout=0, stderr=0)
 
     # -- the lease
 
@@ -97,8 +104,18 @@ class SimInit:
             return
         left_s = self.lease_end - self.node.clock.boot_s()
         if left_s > 1e-6:
-            self._lease_timer = self.world.scheduler.after(left_s, self._check_lease, self.node)
+            late_s = LATE_S * self.world.rng.random()
+            self._lease_timer = self.world.scheduler.after(
+                left_s / self.node.clock.rate + late_s, self._check_lease, self.node
+            )
             return
+        self._expire()
+
+    @property
+    def _over(self) -> bool:
+        return self.lease_end is not None and self.node.clock.boot_s() >= self.lease_end
+
+    def _expire(self) -> None:
         self.op_freeze()
         self.expired = True
         if self.tree is not None and self.tree.done:
@@ -107,11 +124,11 @@ class SimInit:
         self.tell(event="lease-expired")
 
     def paused(self, seconds: float) -> None:
-        """Its select goes on where it was, and the lease may have ended before: it looks within a second."""
+        """Its timer is on the boot clock; when the node goes on, init runs as soon as it is scheduled."""
         if self._lease_timer is None or self.lease_end is None:
             return
         now = self.world.scheduler.now
-        left_s = self.lease_end - self.node.clock.boot_s()
+        left_s = (self.lease_end - self.node.clock.boot_s()) / self.node.clock.rate
         wakes_s = seconds + self.world.rng.random() * WAKING_S
         self._lease_timer.cancel()
         self._lease_timer = self.world.scheduler.at(now + max(left_s, wakes_s), self._check_lease)
@@ -127,6 +144,7 @@ class SimInit:
             "helpers": dict.fromkeys(self.helpers, 2),
             "helper_status": {},
             "pipes": {"stdout": 1, "stderr": 2},
+            "boot_s": self.node.clock.boot_s(),
             "stdout": 0,
             "stderr": 0,
         }
@@ -146,16 +164,23 @@ class SimInit:
         criu = SimCriu(self, tag, argv)
         self.helpers[tag] = criu
         if argv[0] == "restore":
+            self.restoring = True
             self.exit_code = None
         criu.begin()
         return {"pid": 2}
 
-    def op_gate(self, verdict: str) -> None:
+    def op_gate(self, verdict: str) -> dict[str, Any]:
         if self.gate is None:
             raise ValueError("no gate is closed")
+        if self._over and self.restoring and verdict == "go":
+            return {"lease_over": True}
+        if self._over and not self.restoring and not self.stopped:
+            self._expire()
         self.gate = None
+        self.restoring = self.restoring and verdict != "go"
         for helper in self.helpers.values():
             helper.answered(verdict)
+        return {}
 
     def op_signal(self, signal: int) -> dict[str, Any]:
         tree = self.tree
@@ -171,9 +196,9 @@ class SimInit:
             tree.block("dead")
             self.root_ended(128 + number)
 
-    def op_lease(self, seconds: float | None) -> None:
-        self.lease_end = None if seconds is None else self.node.clock.boot_s() + seconds
-        if self.expired and (seconds is None or seconds > 0):
+    def op_lease(self, until: float | None) -> None:
+        self.lease_end = until
+        if self.expired and not self._over:
             self.expired = False
             self.op_thaw()
         self._check_lease()

@@ -72,7 +72,7 @@ class SimCriu:
 
     def _close_gate(self) -> None:
         self.at_gate = True
-        self.init.at_gate()
+        self.init.at_gate("post-restore" if self.restores else "post-dump")
         if self.world.odds("CRIU dies at the gate"):
             self.world.after_some(3.0, self._die_at_gate, self.init.node)
 

@@ -3,8 +3,8 @@
 Fault model: a node dies at any time, with or without a notice, and its disk with it; it is
 started again under another boot id, with its disk; it is paused; it is cut off from the
 bucket.  A notice names a window, comes twice, is taken back, or is false.  Its poller may
-see it seconds late.  For a second after a pause, until its init has looked, the node's copy may run
-past its lease: that is known, and the one exception from "one live copy".
+see it seconds late.  After a pause in which the lease ended, until its init is scheduled, the node's
+copy may run for :data:`WAKING_S` at most: that is known, and the one exception from "one live copy".
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from _simulate.clock import SimClock
+from _simulate.clock import DRIFT, SimClock
 from _simulate.fibers import Process
 from _simulate.tree import Tree
 from fsnap.core.events import Event, Notice, NoticeCancelled
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from _simulate.world import World
 
 POLL_S = 2.0
-WAKING_S = 1.0
-"""How long init may sleep on a clock that stands still while the node is paused."""
+WAKING_S = 0.05
+"""Until init is scheduled after a pause: its timer fires at once, and so do the task's."""
 
 
 class SimNode:
@@ -44,6 +44,7 @@ class SimNode:
             world.scheduler,
             mono_offset_s=float(rng.randrange(10, 100_000)),
             wall_offset_s=rng.uniform(-30, 30),
+            rate=1.0 + rng.uniform(-DRIFT, DRIFT),
         )
         self.journal = world.new_journal()
         self.own_folder: list[int] = []

@@ -143,6 +143,10 @@ class World:
             return 3
         return 0
 
+    def asked_anew(self) -> bool:
+        """The agent at work was started with ``--fresh``: its user gives up what there is."""
+        return self.scheduler.in_fiber and self.run_of(self.scheduler.current.process).settings.fresh
+
     def new_node(self) -> SimNode:
         node = SimNode(self, f"n{len(self.nodes) + 1}")
         self.nodes.append(node)
