@@ -13,11 +13,10 @@ from loguru import logger
 
 from fsnap.agent.capsules import Capsules
 from fsnap.agent.capture import Capturer, CaptureResult
-from fsnap.agent.job import Cancelled, CriuRun, Job, LeaseOver
+from fsnap.agent.job import Cancelled, CriuRun, Job
 from fsnap.agent.lease import Lease
-from fsnap.agent.loop import persist
 from fsnap.agent.output import Output
-from fsnap.agent.restoring import Restorer, refuse
+from fsnap.agent.restoring import Restorer, let_go, refuse
 from fsnap.agent.runtime import FactBook, RunClock, Watch
 from fsnap.agent.settings import RunSettings
 from fsnap.agent.start import start_task
@@ -348,21 +347,11 @@ class Executor:
         self._book.started = True
         self._book.last_capture_s = self._clock.mono_s()
         self._run_clock.start(ref.run_ms)
-        self._let_go()
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            let_go(gate, self._lease, self._clock)
         reach(CrashPoint.RELEASED)
         self._watch.start()
-
-    def _let_go(self) -> None:
-        """Open a restore's gate, with lease left; a store that is away now is waited for."""
-        gate = self._gate
-        while True:
-            if not self._lease.left:
-                persist(self._lease.renew, None, self._clock)
-            try:
-                self._open_gate("go")
-                return
-            except LeaseOver:
-                self._gate = gate
 
     def _open_gate(self, verdict: str) -> None:
         gate, self._gate = self._gate, None

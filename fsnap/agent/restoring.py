@@ -9,7 +9,9 @@ from loguru import logger
 
 from fsnap.agent.capsules import Capsules
 from fsnap.agent.home import RunDir
-from fsnap.agent.job import CriuRun, Job
+from fsnap.agent.job import CriuRun, Job, LeaseOver
+from fsnap.agent.lease import Lease
+from fsnap.agent.loop import persist
 from fsnap.agent.output import Output
 from fsnap.agent.processes import apply_scheduling
 from fsnap.agent.trees import Trees
@@ -20,7 +22,7 @@ from fsnap.criu.argv import restore_argv
 from fsnap.criu.install import find_criu, network_lock
 from fsnap.criu.log import Cause, diagnose
 from fsnap.durable import write_private
-from fsnap.errors import FsnapError, RestoreFailed
+from fsnap.errors import CapsuleError, FsnapError, RestoreFailed
 from fsnap.snapshots.fetch import Snapshot
 from fsnap.snapshots.known import KnownChunks
 from fsnap.stores.base import Store
@@ -180,3 +182,20 @@ def refuse(run: CriuRun) -> None:
         run.open_gate("no")
     except FsnapError as problem:
         logger.debug("the refused restore ended with: {}", problem)
+
+
+def let_go(run: CriuRun, lease: Lease, clock: Clock) -> None:
+    """Let the restored tree run, with lease left; a store that is away now is waited for.
+
+    :class:`~fsnap.errors.Fenced` from the renewal; :class:`CapsuleError` when CRIU fails.
+    """
+    while True:
+        if not lease.left:
+            persist(lease.renew, None, clock)
+        try:
+            code = run.open_gate("go")
+        except LeaseOver:
+            continue
+        if code != 0:
+            raise CapsuleError("CRIU failed after its gate was opened")
+        return

@@ -314,8 +314,7 @@ class Init:
     def op_gate(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answer the closed gate: ``go`` lets CRIU finish, anything else makes it roll back.
 
-        Nothing runs past its lease for it: a dumped tree is stopped before CRIU lets go of it, and the gate
-        of a restored one stays closed, which ``lease_over`` says.
+        Nothing runs past its lease: a dumped tree is stopped before, a restored one waits (``lease_over``).
         """
         if self.gate is None:
             raise ValueError("no gate is closed")

@@ -143,6 +143,19 @@ class NoWarm:
         pass
 
 
+class NoWarm:
+    """Nothing is stored ahead of a snapshot."""
+
+    def __init__(self, **_: Any) -> None:
+        pass
+
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
 class NoPool:
     """Objects are read one after the other."""
 
@@ -246,6 +259,7 @@ def installed(world: World) -> Iterator[None]:
         (parts, "Trees", snapshots.SimTrees),
         (parts, "Watch", NoWatch),
         (parts, "Warm", NoWarm),
+        (parts, "Warm", NoWarm),
         *_captures(),
         *_restores(),
         (crashpoints, "observer", world.reached),
@@ -265,6 +279,7 @@ def _captures() -> list[tuple[Any, str, Any]]:
     return [
         (capture, "Capture", snapshots.SimCapture),
         (capture, "KnownChunks", snapshots.SimKnown),
+        (capture, "PageIndex", lambda: None),
         (capture, "TreeSource", lambda name, root, page_structured: snapshots.images_source(root)),
         (capture, "_stage", snapshots.stage),
         (capture, "_slice", lambda path, start, end: b""),
