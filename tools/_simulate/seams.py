@@ -143,19 +143,6 @@ class NoWarm:
         pass
 
 
-class NoWarm:
-    """Nothing is stored ahead of a snapshot."""
-
-    def __init__(self, **_: Any) -> None:
-        pass
-
-    def start(self) -> None:
-        pass
-
-    def stop(self) -> None:
-        pass
-
-
 class NoPool:
     """Objects are read one after the other."""
 

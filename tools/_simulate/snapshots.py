@@ -105,7 +105,6 @@ def images_source(images: Any) -> Source:
 class SimKnown:
     """Stands in for :class:`fsnap.snapshots.known.KnownChunks`."""
 
-    pages: Any = None
     packs: set[str] = field(default_factory=set)
     pages: object = None
     """There are no pages in here, so there are no deltas either."""
