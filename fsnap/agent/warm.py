@@ -28,7 +28,7 @@ from fsnap.snapshots.warm import FilesRead, WarmPass, WarmStats
 from fsnap.stores.base import Store
 
 POLL_S = 0.5
-FIRST_S = 10.0
+FIRST_S = 5.0
 """From the tree's start to the first pass: what a task sets up at first is mostly gone soon."""
 LEAST_S = 60.0
 MOST_S = 600.0

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fsnap.clock import Clock
+from fsnap.keys import Key as SealingKey
 from fsnap.snapshots import beneath
 from fsnap.snapshots.cut import ByteCutter, PageCutter
 from fsnap.snapshots.errors import Interrupted
@@ -26,6 +27,7 @@ from fsnap.snapshots.feeder import Feeder, Fill
 from fsnap.snapshots.known import KnownChunks
 from fsnap.snapshots.reading import data_ranges, reader
 from fsnap.snapshots.records import Record, record_tree
+from fsnap.snapshots.sealing import SnapshotSeal
 from fsnap.snapshots.seen import settled_key
 from fsnap.snapshots.sink import ChunkSink
 from fsnap.snapshots.state import Key, state_key
@@ -74,9 +76,23 @@ class WarmPass:
         share: float,
         may_go_on: Callable[[], bool],
         level: int = 1,
+        key: SealingKey | None = None,
     ) -> None:
-        """*share* of one processor, above 0 up to 1; :class:`Interrupted` soon after *may_go_on* says no."""
-        self._sink = ChunkSink(store=store, prefix=prefix, known=known, threads=1, level=level, connections=1)
+        """*share* of one processor, above 0 up to 1; :class:`Interrupted` soon after *may_go_on* says no.
+
+        The rest is as for a capture, whose *key* it is: what no snapshot will want is sealed too.
+        """
+        if known.key_id != (key.id if key else ""):
+            raise ValueError("the known chunks are sealed with another key")
+        self._sink = ChunkSink(
+            store=store,
+            prefix=prefix,
+            known=known,
+            threads=1,
+            level=level,
+            connections=1,
+            seal=None if key is None else SnapshotSeal(key, prefix),
+        )
         self._feeder = Feeder(self._sink)
         self._clock = clock
         self._share = share
