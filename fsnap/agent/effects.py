@@ -17,6 +17,7 @@ from fsnap.agent.job import Cancelled, CriuRun, Job
 from fsnap.agent.lease import Lease
 from fsnap.agent.output import Output
 from fsnap.agent.restoring import Restorer, let_go, refuse
+from fsnap.agent.pruning import Pruner
 from fsnap.agent.runtime import FactBook, RunClock, Watch
 from fsnap.agent.settings import RunSettings
 from fsnap.agent.start import start_task
@@ -30,6 +31,7 @@ from fsnap.core.effects import (
     Hold,
     Kill,
     Predump,
+    Prune,
     Release,
     Restore,
     Resume,
@@ -64,6 +66,7 @@ class Executor:
         capsules: Capsules,
         capturer: Capturer,
         restorer: Restorer,
+        pruner: Pruner,
         trees: Trees,
         outputs: Mapping[str, Output],
         lease: Lease,
@@ -76,6 +79,7 @@ class Executor:
         self._capsules = capsules
         self._capturer = capturer
         self._restorer = restorer
+        self._pruner = pruner
         self._trees = trees
         self._outputs = outputs
         self._lease = lease
@@ -118,6 +122,8 @@ class Executor:
                 self._begin("dump", lambda job, token: self._final(job, token, state, effect))
             case SaveFiles():
                 self._begin("files", lambda job, token: self._files(job, token, state, effect))
+            case Prune():
+                self._run("prune", lambda job, token: self._pruner.run(job, state))
             case Release():
                 self._release(state)
             case Rollback():
@@ -177,12 +183,15 @@ class Executor:
             output.unhold()
 
     def _begin(self, name: str, work: Callable[[Job, int], None]) -> None:
+        self._book.last_capture_s = self._clock.mono_s()
+        self._run(name, work)
+
+    def _run(self, name: str, work: Callable[[Job, int], None]) -> None:
         before = self._job
         if before is not None:
             before.cancel()
         self.token += 1
         token = self.token
-        self._book.last_capture_s = self._clock.mono_s()
 
         def run(job: Job) -> None:
             if before is not None:

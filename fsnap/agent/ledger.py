@@ -123,6 +123,12 @@ class Ledger:
         """Nothing here that the store lacks."""
         return self.journal.mirrored_seq(self._task) == self.state.seq
 
+    def has_mirrored(self, state: TaskState) -> bool:
+        """The store has the record that *state* ends with, and not another node's with its number."""
+        if self.journal.mirrored_seq(self._task) < state.seq:
+            return False
+        return self.journal.digest_at(self._task, state.seq) == state.digest
+
     def publish(self) -> None:
         """Write the head of the state, if that is the world's and not written yet.
 
@@ -131,10 +137,8 @@ class Ledger:
         state = self.state
         if self._head_store is None or state.seq in (0, self._published_seq):
             return
-        if self.journal.mirrored_seq(self._task) < state.seq:
+        if not self.has_mirrored(state):
             return
-        if self.journal.digest_at(self._task, state.seq) != state.digest:
-            return  # another node's record has this number
         heads.publish(self._head_store, state)
         self._published_seq = state.seq
         reach(CrashPoint.HEAD_PUBLISHED)

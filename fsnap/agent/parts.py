@@ -14,6 +14,7 @@ from fsnap.agent.ledger import BackgroundMirror, Ledger
 from fsnap.agent.loop import TaskLoop
 from fsnap.agent.node import Node
 from fsnap.agent.output import STOP_S, Output
+from fsnap.agent.pruning import Pruner
 from fsnap.agent.restart import restarted
 from fsnap.agent.restoring import Restorer
 from fsnap.agent.runtime import FactBook, RunClock, Watch
@@ -82,6 +83,13 @@ class Parts:
             tcp=settings.tcp,
             clock=clock,
         )
+        self.pruner = Pruner(
+            store=work,
+            prefix=prefix,
+            known=self.capturer.known,
+            ship=ledger.mirror,
+            is_mirrored=ledger.has_mirrored,
+        )
         self.lease = self._make_lease()
         self.executor = self._make_executor()
         self.loop = TaskLoop(
@@ -128,6 +136,7 @@ class Parts:
             capsules=self.capsules,
             capturer=self.capturer,
             restorer=self.restorer,
+            pruner=self.pruner,
             trees=self.trees,
             outputs=self.outputs,
             lease=self.lease,

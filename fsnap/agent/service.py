@@ -27,6 +27,7 @@ from fsnap.capsule.control import become_subreaper
 from fsnap.clock import Clock, SystemClock
 from fsnap.core.events import CancelAsked, ClaimAsked, Event, Notice, RenewAsked, SnapshotFound
 from fsnap.core.model import TERMINAL, State, TaskState
+from fsnap.core.retention import over_and_done
 from fsnap.durable import write_atomic
 from fsnap.errors import (
     EXIT_CHECKPOINTED,
@@ -170,7 +171,7 @@ class Service:
 
     def _settle(self, parts: Parts, state: TaskState) -> Outcome:
         """Answer at once, take over a living capsule, or claim."""
-        if state.state is State.COMPLETED and not self._settings.fresh:
+        if over_and_done(state) and not self._settings.fresh:
             return self._already_completed(parts, state)
         loop = parts.loop
         adopted = parts.capsules.left_alive() and take_over(parts, loop)
@@ -221,7 +222,7 @@ class Service:
                 logger.info("{}: looks again", lost)
                 parts.capsules.end()
             state = parts.ledger.pull()
-            if state.state is State.COMPLETED and not self._settings.fresh:
+            if over_and_done(state) and not self._settings.fresh:
                 return self._already_completed(parts, state)
 
     def _claim(self, parts: Parts) -> Outcome | None:
@@ -231,16 +232,17 @@ class Service:
         if ledger.state.state not in TERMINAL:
             verdict = parts.claimant.wait(lambda: not self._pending.empty())
             basis = None if verdict is None else verdict.basis
-            if ledger.state.state is State.COMPLETED and not settings.fresh:
+            if over_and_done(ledger.state) and not settings.fresh:
                 return self._already_completed(parts, ledger.state)
         reclaimed = self._reclaimed_before_start(parts)
         if reclaimed is not None:
             return reclaimed
         facts = parts.book.facts()
         self._adopt_unrecorded(parts)
-        if settings.fresh or ledger.state.state is State.FAILED:
+        if settings.fresh or ledger.state.state in TERMINAL:
             if ledger.state.state is not State.NEW:
-                renewal = RenewAsked(reason="fresh" if settings.fresh else "it had failed")
+                ended = "it had failed" if ledger.state.state is State.FAILED else "its files were deleted"
+                renewal = RenewAsked(reason="fresh" if settings.fresh else ended)
                 ledger.commit(renewal, facts, ledger.decide(renewal, facts))
             basis = parts.claimant.verdict(ledger.state).basis
         assert basis is not None

@@ -120,6 +120,36 @@ def add_replay(verbs: Any) -> None:
     add("--html", metavar="F", help="write it as a page, too")
 
 
+def add_verify(verbs: Any) -> None:
+    """``fsnap verify``."""
+    verify = verbs.add_parser(
+        "verify",
+        help="read every byte of a task's snapshots again and check it",
+        description="Exit codes: 0 every byte is right, 1 damage or no such task, 2 no snapshot to verify.",
+    )
+    add = verify.add_argument
+    add("task", metavar="TASK")
+    add("--snapshot", metavar="ID", help="this one alone")
+    add("--store", metavar="URL", help="where it is (default: $FSNAP_STORE, or this node's own)")
+    add("--json", action="store_true", help="one JSON document")
+
+
+def add_gc(verbs: Any) -> None:
+    """``fsnap gc``."""
+    gc = verbs.add_parser(
+        "gc",
+        help="delete what nothing needs",
+        description="Deletes the snapshots of tasks that have ended; their journals stay.",
+    )
+    add = gc.add_argument
+    add("task", nargs="*", metavar="TASK", help="these alone (default: all in the store)")
+    add("--store", metavar="URL", help="where they are (default: $FSNAP_STORE, or this node's own)")
+    add("--older-than", default="7d", metavar="AGE", help="of the task's last sign of life (default: 7d)")
+    add("--dry-run", action="store_true", help="say what would be deleted, and delete nothing")
+    add("--force", action="store_true", help="also tasks that have not ended: that gives them up")
+    add("--json", action="store_true", help="one JSON document")
+
+
 def setting(arguments: argparse.Namespace, name: str, config: dict[str, Any], default: Any = None) -> Any:
     """The value of flag *name*: from the line, else the environment, else the file, else *default*.
 

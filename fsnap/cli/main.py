@@ -36,6 +36,8 @@ def build_parser() -> Parser:
     flags.add_status(verbs)
     flags.add_hooks(verbs)
     flags.add_replay(verbs)
+    flags.add_verify(verbs)
+    flags.add_gc(verbs)
     return parser
 
 
@@ -53,6 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             from fsnap.cli.hooks import hooks
 
             return hooks(arguments)
+        if arguments.verb == "verify":
+            from fsnap.cli.verify import verify
+
+            return verify(arguments)
+        if arguments.verb == "gc":
+            from fsnap.cli.gc import gc
+
+            return gc(arguments)
         if arguments.verb == "replay":
             from fsnap.cli.replay import replay
 

@@ -7,6 +7,7 @@ heads, so that 10,000 tasks cost tens of requests and not tens of thousands.
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -161,6 +162,20 @@ def open_source(url: str) -> StoreSource:
 
     patience = Patience(attempts=3, base_s=0.2, cap_s=1.0, total_s=PATIENCE_S)
     return StoreSource(RetryingStore(store, patience=patience, clock=SystemClock()), readers=READERS)
+
+
+def open_for_work(url: str | None) -> Store:
+    """The store of the line or of ``FSNAP_STORE``, else this node's own, for reading at length or deleting.
+
+    :class:`~fsnap.errors.UsageError`; :class:`~fsnap.errors.StoreError` for a directory that is not there.
+    """
+    from fsnap.agent.home import home_path
+    from fsnap.clock import SystemClock
+    from fsnap.stores.retrying import Patience, RetryingStore
+
+    named = url or os.environ.get("FSNAP_STORE") or f"file://{home_path(os.environ)}/store"
+    patience = Patience(attempts=10, base_s=0.2, cap_s=2.0, total_s=30.0)
+    return RetryingStore(open_store(named, create=False), patience=patience, clock=SystemClock())
 
 
 def task_names(store: Store) -> Iterator[str]:

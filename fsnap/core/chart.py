@@ -112,7 +112,8 @@ def _check_shape(chart: Chart, renewal: str | None) -> None:
     if len(set(chart.states)) != len(chart.states):
         raise BadChart(f"chart {chart.name}: a state is listed twice")
     for arrow in chart.arrows:
-        if arrow.source in chart.terminal and arrow.trigger != renewal:
+        leaves = arrow.dest != arrow.source and arrow.trigger != renewal
+        if arrow.source in chart.terminal and leaves:
             raise BadChart(f"chart {chart.name}: {arrow.trigger} leaves the terminal state {arrow.source!r}")
     reached = {chart.initial}
     while grown := {a.dest for a in chart.arrows if a.source in reached} - reached:

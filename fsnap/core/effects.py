@@ -62,6 +62,17 @@ class SaveFiles(Effect):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Prune(Effect):
+    """Delete snapshots that the task needs no longer, and what of their packs no other one has.
+
+    Nothing is deleted before the record is mirrored; that is for its job to wait for, since the loop
+    must not wait for a store that is away.
+    """
+
+    snapshot_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Restore(Effect):
     """Fetch, verify and restore a snapshot; the tree waits at the gate."""
 
@@ -123,6 +134,7 @@ EFFECTS: dict[str, type[Effect]] = {
         Dump,
         Rollback,
         SaveFiles,
+        Prune,
         Restore,
         Release,
         Hold,

@@ -135,6 +135,13 @@ class CheckpointAsked(Event):
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectAsked(Event):
+    """``gc`` wants to delete all that is stored of a task that has ended, or that it is told to give up."""
+
+    reason: str
+
+
 EVENTS: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
@@ -152,5 +159,6 @@ EVENTS: dict[str, type[Event]] = {
         TaskExited,
         CancelAsked,
         CheckpointAsked,
+        CollectAsked,
     )
 }

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from fsnap.core.claim import hold_ms
-from fsnap.core.effects import Exit, Restore, Start
+from fsnap.core.effects import Exit, Prune, Restore, Start
 from fsnap.core.events import (
     CancelAsked,
     ClaimAsked,
+    CollectAsked,
     DumpFailed,
     Notice,
     NoticeCancelled,
@@ -23,6 +24,7 @@ from fsnap.core.events import (
     SnapshotFound,
     SnapshotSaved,
     TaskExited,
+    Tick,
 )
 from fsnap.core.model import LIVE, TERMINAL, Pending, SnapshotRef, State, TaskState
 from fsnap.core.poison import as_claimed, failed_once, given_back
@@ -49,7 +51,7 @@ def fold(state: TaskState, record: Record) -> TaskState:
         folded = replace(folded, standing=(), restored=True)
     if record.trigger == "give_up":
         folded = replace(folded, held=False, outcome=_outcome(record))
-    if record.dest in TERMINAL:
+    if record.dest in TERMINAL and record.source not in TERMINAL:
         folded = replace(folded, held=False, standing=(), finishing=False, outcome=_outcome(record))
     return folded
 
@@ -62,6 +64,8 @@ def fold_all(state: TaskState, records: Iterable[Record]) -> TaskState:
 
 
 def _outcome(record: Record) -> str | None:
+    if record.trigger == "abandon":
+        return "abandoned"
     return next((effect.outcome for effect in record.effects if isinstance(effect, Exit)), None)
 
 
@@ -220,6 +224,26 @@ def _cancel(state: TaskState, record: Record) -> TaskState:
     return replace(state, cancelled=True, exit_code=code)
 
 
+def _tick(state: TaskState, record: Record) -> TaskState:
+    """The only thing that time alone takes away: snapshots that are pruned."""
+    pruned = {name for effect in record.effects if isinstance(effect, Prune) for name in effect.snapshot_ids}
+    return _without(state, pruned) if pruned else state
+
+
+def _collected(state: TaskState, record: Record) -> TaskState:
+    return replace(_without(state, {ref.id for ref in state.snapshots}), collected=True)
+
+
+def _without(state: TaskState, dropped: set[str]) -> TaskState:
+    return replace(
+        state,
+        snapshots=tuple(ref for ref in state.snapshots if ref.id not in dropped),
+        quarantined=tuple(name for name in state.quarantined if name not in dropped),
+        restore_failures={name: n for name, n in state.restore_failures.items() if name not in dropped},
+        lost_epochs={name: n for name, n in state.lost_epochs.items() if name not in dropped},
+    )
+
+
 def _dump_failed(state: TaskState, record: Record) -> TaskState:
     return state
 
@@ -235,5 +259,7 @@ _HANDLERS: dict[type, Callable[[TaskState, Record], TaskState]] = {
     RestoreFailed: _restore_failed,
     TaskExited: _exited,
     CancelAsked: _cancel,
+    Tick: _tick,
+    CollectAsked: _collected,
     DumpFailed: _dump_failed,
 }

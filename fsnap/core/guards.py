@@ -22,10 +22,10 @@ def has_usable_snapshot(state: TaskState, event: Event) -> bool:
 
 
 def renewal_is_due(state: TaskState, event: Event) -> bool:
-    """Asked for, and never for a task that succeeded unless the user said so."""
+    """Asked for, and never for a task that succeeded unless the user said so or ``gc`` took its files."""
     if not isinstance(event, RenewAsked):
         return False
-    return event.reason == "fresh" or state.state is State.FAILED
+    return event.reason == "fresh" or state.state is State.FAILED or state.collected
 
 
 def is_verified(state: TaskState, event: Event) -> bool:

@@ -194,6 +194,8 @@ class TaskState:
     cancelled: bool = False
     exit_code: int | None = None
     outcome: str | None = None
+    collected: bool = False
+    """The task has ended and ``gc`` deleted its snapshots: a retry begins anew."""
     reclaims_survived: int = 0
     work_saved_ms: int = 0
     hold_ms: int = 0

@@ -19,6 +19,7 @@ from fsnap.core.effects import (
     Hold,
     Kill,
     Predump,
+    Prune,
     Release,
     Restore,
     Resume,
@@ -32,6 +33,7 @@ from fsnap.core.events import (
     CapsuleLost,
     CheckpointAsked,
     ClaimAsked,
+    CollectAsked,
     DumpFailed,
     Event,
     Notice,
@@ -47,6 +49,7 @@ from fsnap.core.events import (
 from fsnap.core.guards import TASK_GUARDS
 from fsnap.core.model import LIVE, TERMINAL, Facts, State, TaskState
 from fsnap.core.poison import LOST_EPOCHS, as_claimed, exhausted, failed_once, fatal_soon
+from fsnap.core.retention import collectable, prunable
 from fsnap.errors import EXIT_CHECKPOINTED, EXIT_RECLAIMED_UNSAVED, EXIT_RESTORE_FAILED
 
 HOLD_GRACE_MS = 30_000
@@ -212,6 +215,9 @@ def _tick(state: TaskState, event: Event, facts: Facts) -> Decision:
         if facts.failed_dumps and facts.failed_dumps < DUMPS_PER_NOTICE:
             return _evacuate(state, facts, facts.left_ms, first=False)
         return _nothing(state)
+    if facts.started and (dropped := prunable(state)):
+        note = f"{len(dropped)} older snapshots are not needed any longer"
+        return _do(state, "prune", Prune(snapshot_ids=dropped), note=note)
     if not facts.started or facts.unsupported or facts.since_snapshot_ms < interval_ms(state.config, facts):
         return _nothing(state)
     return _do(state, "predump", Predump(snapshot_id=snapshot_id(state)), note="periodic checkpoint")
@@ -351,6 +357,14 @@ def _cancel_asked(state: TaskState, event: Event, facts: Facts) -> Decision:
     return _nothing(state)
 
 
+def _collect_asked(state: TaskState, event: Event, facts: Facts) -> Decision:
+    assert isinstance(event, CollectAsked)
+    if not collectable(state, force=True):
+        return _nothing(state)
+    trigger = "collect" if state.state in TERMINAL else "abandon"
+    return _do(state, trigger, note=f"its snapshots are deleted: {event.reason}")
+
+
 _RULES: dict[type[Event], Callable[[TaskState, Event, Facts], Decision]] = {
     ClaimAsked: _claim_asked,
     RenewAsked: _renew_asked,
@@ -366,4 +380,5 @@ _RULES: dict[type[Event], Callable[[TaskState, Event, Facts], Decision]] = {
     TaskExited: _task_exited,
     CapsuleLost: _capsule_lost,
     CancelAsked: _cancel_asked,
+    CollectAsked: _collect_asked,
 }

@@ -18,6 +18,11 @@ def packs_prefix(prefix: str) -> str:
     return f"{prefix}/packs/"
 
 
+def snapshots_prefix(prefix: str) -> str:
+    """What every snapshot's keys of this task start with."""
+    return f"{prefix}/snapshots/"
+
+
 def pack_key(prefix: str, pack_id: str) -> str:
     """The pack's key."""
     return f"{prefix}/packs/{pack_id}"

@@ -1,13 +1,16 @@
 """Packs: objects of many chunks.
 
-A pack is a header and its chunks' stored bytes, end to end; the index says where each
-lies.  A pack is named by the BLAKE3 digest of all its bytes: a repeated put of the same
-pack is harmless, two writers never collide, and a whole pack can be checked by its name,
-sealed or not.  Chunks are sealed when the pack is finished, each in its place.
+A pack is a header, a random mark and its chunks' stored bytes, end to end; the index says
+where each lies.  A pack is named by the BLAKE3 digest of all its bytes: a repeated put of
+the same pack is harmless, and a whole pack can be checked by its name, sealed or not.  By
+the mark no name is ever given twice: a delete of a pack that nothing needs, however late it
+arrives, meets no pack that somebody has put since.  Chunks are sealed when the pack is
+finished, each in its place.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from fsnap.sealing import NONCE_BYTES, OVERHEAD_BYTES
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 TARGET_BYTES = 16 << 20
 """A pack is closed when it has grown to this; the last chunk may carry it past by less than 1 MiB."""
+MARK_BYTES = 16
 ROOM_BYTES = TARGET_BYTES + codec.MAX_CHUNK_BYTES + OVERHEAD_BYTES
 """What a pack takes in memory, once it is full."""
 
@@ -35,6 +39,7 @@ class PackBuilder:
         self._data = memoryview(bytearray(ROOM_BYTES))
         self._used = 0
         self._add(objects.encode_header(objects.PACK_MAGIC) if box is None else box.header)
+        self._add(os.urandom(MARK_BYTES))
 
     @property
     def is_full(self) -> bool:

@@ -38,6 +38,7 @@ from fsnap.charts import task_chart
 from fsnap.core import chart
 from fsnap.journal import mirror, rows
 from fsnap.journal.rows import Batch
+from fsnap.snapshots import prune
 
 if TYPE_CHECKING:
     from _simulate.node import SimNode
@@ -246,7 +247,7 @@ def installed(world: World) -> Iterator[None]:
         (parts, "Trees", snapshots.SimTrees),
         (parts, "Watch", NoWatch),
         (parts, "Warm", NoWarm),
-        (parts, "Warm", NoWarm),
+        (prune, "manifest_packs", snapshots.manifest_packs),
         *_captures(),
         *_restores(),
         (crashpoints, "observer", world.reached),

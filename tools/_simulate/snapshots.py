@@ -113,6 +113,15 @@ class SimKnown:
         for packs in index.trees.values():
             self.packs.update(packs)
 
+    def evict_pack(self, pack_id: str) -> None:
+        self.packs.discard(pack_id)
+
+
+def manifest_packs(store: Store, prefix: str, snapshot_id: str) -> frozenset[str]:
+    """Stands in for the function of :mod:`fsnap.snapshots.prune`."""
+    trees = json.loads(store.get(manifest_key(prefix, snapshot_id)))["trees"]
+    return frozenset(name for names in trees.values() for name in names)
+
 
 class SimCapture:
     """Stands in for :class:`fsnap.snapshots.capture.Capture`."""

@@ -91,7 +91,6 @@ def test_a_good_chart_answers() -> None:
         (with_arrow(trigger="x", source="open", dest=None), "unknown state None"),
         # and what no library would mind
         (with_arrow(trigger="x", source="gone", dest="open"), "leaves the terminal state 'gone'"),
-        (with_arrow(trigger="pull", source="gone", dest="gone"), "leaves the terminal state 'gone'"),
         (changed(states=["open", "shut", "gone", "lost"]), "nothing leads to 'lost'"),
         (with_arrow(trigger="pull", source="shut", dest="gone"), "pull from 'shut' has two answers"),
         (with_arrow(trigger="push", source="open", dest="gone"), "push from 'open' has two answers"),

@@ -21,6 +21,7 @@ from fsnap.core.events import (
     CapsuleLost,
     CheckpointAsked,
     ClaimAsked,
+    CollectAsked,
     DumpFailed,
     Event,
     Notice,
@@ -92,6 +93,8 @@ MATRIX: list[tuple[str, Event, Facts, str]] = [
      "!     fail    fail         fail     -     -             fail    -     -"),
     ("capsule lost", CapsuleLost(message="init died"), Facts(),
      "-     give_up give_up      give_up  -     give_up       give_up -     -"),
+    ("collected", CollectAsked(reason="gc"), Facts(),
+     "-     abandon abandon      abandon  abandon abandon     abandon collect collect"),
     ("cancelled", CancelAsked(signal=2), Facts(),
      "-     note    note         rollback -     fail          note    -     -"),
 ]

@@ -12,6 +12,7 @@ from fsnap.errors import CorruptData, NewerSchema
 from fsnap.snapshots import layout
 from fsnap.snapshots.fetch import Snapshot
 from fsnap.snapshots.objects import HEADER_BYTES
+from fsnap.snapshots.packs import MARK_BYTES
 from tests.unit.snapshots.lab import PREFIX, Lab, fill, look, tree
 
 MANIFEST = layout.manifest_key(PREFIX, "s1")
@@ -34,6 +35,9 @@ def restore(lab: Lab, dest: Path) -> None:
     lab.open("s1").restore_tree("state-0", dest)
 
 
+MARK = range(HEADER_BYTES, HEADER_BYTES + MARK_BYTES)
+
+
 def pack_key(lab: Lab) -> str:
     (key,) = lab.keys("packs/")
     return key
@@ -49,8 +53,9 @@ def test_every_place_of_a_pack(stored: Lab, dest: Path) -> None:
     good = stored.store.get(key)
     for at in some_places(len(good)):
         stored.damage(key, at)
-        with pytest.raises(CorruptData, match=key):
-            restore(stored, dest)
+        if at not in MARK:  # which no restore reads
+            with pytest.raises(CorruptData, match=key):
+                restore(stored, dest)
         report = stored.open("s1").verify()
         assert not report.ok
         assert report.problems[0].startswith(key)
