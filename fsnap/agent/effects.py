@@ -1,7 +1,7 @@
 """Carrying out effects: the hands of the loop.
 
-Long ones run as jobs in a thread and report an event with their token; a newer job, or a
-rollback, makes older tokens void.
+Long ones run as jobs and report an event with their token; a newer job, or a rollback, makes
+older tokens void.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from loguru import logger
 
 from fsnap.agent.capsules import Capsules
 from fsnap.agent.capture import Capturer, CaptureResult
-from fsnap.agent.job import Cancelled, CriuRun, Job
+from fsnap.agent.job import Cancelled, CriuRun, Job, JobSlot
 from fsnap.agent.lease import Lease
 from fsnap.agent.output import Output
-from fsnap.agent.restoring import Restorer, let_go, refuse
 from fsnap.agent.pruning import Pruner
+from fsnap.agent.restoring import Restorer, let_go, refuse
 from fsnap.agent.runtime import FactBook, RunClock, Watch
 from fsnap.agent.settings import RunSettings
 from fsnap.agent.start import start_task
@@ -89,7 +89,7 @@ class Executor:
         self._clock = clock
         self._report: Report = lambda token, event: None
         self._crash: Callable[[BaseException], None] = lambda problem: None
-        self._job: Job | None = None
+        self._jobs = JobSlot(lambda problem: self._crash(problem))
         self._gate: CriuRun | None = None
         """CRIU's run that stands at its closed gate after its job ended."""
         self._result: CaptureResult | None = None
@@ -97,10 +97,14 @@ class Executor:
         """The gate is that of a final dump whose commit is recorded."""
         self._unsent = 0
         """A signal that came before there was a task to take it."""
-        self.token = 0
         self.exit: Exit | None = None
         self._claimed_s: float | None = None
         """When the claim's record was there: no other holder's renewal that began later counts."""
+
+    @property
+    def token(self) -> int:
+        """Outcomes with another one are outdated."""
+        return self._jobs.token
 
     def connect(self, report: Report, crash: Callable[[BaseException], None]) -> None:
         """Where outcomes go, and what a job did not foresee."""
@@ -123,7 +127,7 @@ class Executor:
             case SaveFiles():
                 self._begin("files", lambda job, token: self._files(job, token, state, effect))
             case Prune():
-                self._run("prune", lambda job, token: self._pruner.run(job, state))
+                self._jobs.run("prune", lambda job, token: self._pruner.run(job, state))
             case Release():
                 self._release(state)
             case Rollback():
@@ -144,7 +148,7 @@ class Executor:
 
     def busy(self) -> bool:
         """A capture or a restore is under way, or the tree stands at a gate."""
-        return self._gate is not None or (self._job is not None and self._job.alive)
+        return self._gate is not None or self._jobs.alive
 
     def learn(self, ref: SnapshotRef) -> None:
         """The snapshot's record is made: later ones may build on it."""
@@ -184,26 +188,7 @@ class Executor:
 
     def _begin(self, name: str, work: Callable[[Job, int], None]) -> None:
         self._book.last_capture_s = self._clock.mono_s()
-        self._run(name, work)
-
-    def _run(self, name: str, work: Callable[[Job, int], None]) -> None:
-        before = self._job
-        if before is not None:
-            before.cancel()
-        self.token += 1
-        token = self.token
-
-        def run(job: Job) -> None:
-            if before is not None:
-                before.join()
-            try:
-                work(job, token)
-            except BaseException as problem:
-                self._crash(problem)
-                raise
-
-        self._job = Job(name, run)
-        self._job.start()
+        self._jobs.run(name, work)
 
     def _final(self, job: Job, token: int, state: TaskState, effect: Dump) -> None:
         try:
@@ -335,11 +320,9 @@ class Executor:
 
         A dump under way needs no end first: what CRIU lets go then is stopped all the same.
         """
-        self.token += 1
-        if self._job is not None:
-            self._job.cancel()
-            if not self._book.started:
-                self._job.join(5.0)
+        self._jobs.cancel()
+        if not self._book.started:
+            self._jobs.join(5.0)
         control = self._capsules.control
         if control is not None:
             with contextlib.suppress(CapsuleError):  # it is gone, and the tree with it
@@ -369,10 +352,8 @@ class Executor:
 
     def _rollback(self) -> None:
         """Void the capture: a job rolls its gate back itself, one that has ended left it to us."""
-        self.token += 1
-        if self._job is not None:
-            self._job.cancel()
-            self._job.join()
+        self._jobs.cancel()
+        self._jobs.join()
         with contextlib.suppress(CapsuleError):  # CRIU has died at it
             self._open_gate("no")
         self._result = None
@@ -392,11 +373,9 @@ class Executor:
 
     def _kill(self) -> None:
         """End the tree: a dumped one by CRIU itself, so that it cleans up behind itself."""
-        self.token += 1
         gate, self._gate = self._gate, None
-        if self._job is not None:
-            self._job.cancel()
-            self._job.join(5.0)
+        self._jobs.cancel()
+        self._jobs.join(5.0)
         try:
             if gate is not None and (self._committed or self._result is not None):
                 gate.open_gate("go", 20.0)

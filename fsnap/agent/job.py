@@ -63,6 +63,53 @@ class Job:
             raise Cancelled("it was called off")
 
 
+class JobSlot:
+    """Room for one job: a newer one calls the older off, waits for it, and makes its outcome void.
+
+    *crash* gets what a job did not foresee.
+    """
+
+    def __init__(self, crash: Callable[[BaseException], None]) -> None:
+        self._crash = crash
+        self._job: Job | None = None
+        self.token = 0
+        """The present job's; an outcome that comes with another is outdated."""
+
+    @property
+    def alive(self) -> bool:
+        """A job is under way."""
+        return self._job is not None and self._job.alive
+
+    def run(self, name: str, work: Callable[[Job, int], None]) -> None:
+        """Begin *work*, which gets its job and its token."""
+        before = self._job
+        self.cancel()
+        token = self.token
+
+        def run(job: Job) -> None:
+            if before is not None:
+                before.join()
+            try:
+                work(job, token)
+            except BaseException as problem:
+                self._crash(problem)
+                raise
+
+        self._job = Job(name, run)
+        self._job.start()
+
+    def cancel(self) -> None:
+        """Call the present job off; its outcome is void."""
+        self.token += 1
+        if self._job is not None:
+            self._job.cancel()
+
+    def join(self, timeout_s: float | None = None) -> None:
+        """Wait for the present job's end."""
+        if self._job is not None:
+            self._job.join(timeout_s)
+
+
 class CriuRun:
     """One run of CRIU inside the capsule, up to its gate and beyond."""
 
