@@ -58,8 +58,10 @@ class NotRecorded(StoreError):
 class Hands(Protocol):
     """Whoever carries out effects; what it begins reports later, with the token of that time."""
 
-    token: int
     exit: Exit | None
+
+    @property
+    def token(self) -> int: ...
 
     def connect(
         self, report: Callable[[int, Event], None], crash: Callable[[BaseException], None]
