@@ -17,6 +17,7 @@ from fsnap.agent.job import Cancelled, CriuRun, Job, JobSlot
 from fsnap.agent.lease import Lease
 from fsnap.agent.output import Output
 from fsnap.agent.pruning import Pruner
+from fsnap.agent.recheck import Rechecker
 from fsnap.agent.restoring import Restorer, let_go, refuse
 from fsnap.agent.runtime import FactBook, RunClock, Watch
 from fsnap.agent.settings import RunSettings
@@ -67,6 +68,7 @@ class Executor:
         capturer: Capturer,
         restorer: Restorer,
         pruner: Pruner,
+        rechecker: Rechecker,
         trees: Trees,
         outputs: Mapping[str, Output],
         lease: Lease,
@@ -80,6 +82,7 @@ class Executor:
         self._capturer = capturer
         self._restorer = restorer
         self._pruner = pruner
+        self._rechecker = rechecker
         self._trees = trees
         self._outputs = outputs
         self._lease = lease
@@ -157,6 +160,9 @@ class Executor:
             self._capturer.learn(result)
             self._book.measured(max(ref.bytes, 1), result.took_ms, result.freeze_ms)
             self._result = None
+            if ref.kind == "periodic":
+                packs = [row.id for row in result.sealed.index.pack_rows()]
+                self._jobs.run("recheck", lambda job, token: self._rechecker.run(job, packs))
 
     def take_gate(self, run: CriuRun, state: TaskState) -> None:
         """The gate of a committed dump, or of a restore, which an earlier agent left closed."""

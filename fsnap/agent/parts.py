@@ -15,6 +15,7 @@ from fsnap.agent.loop import TaskLoop
 from fsnap.agent.node import Node
 from fsnap.agent.output import STOP_S, Output
 from fsnap.agent.pruning import Pruner
+from fsnap.agent.recheck import Rechecker
 from fsnap.agent.restart import restarted
 from fsnap.agent.restoring import Restorer
 from fsnap.agent.runtime import FactBook, RunClock, Watch
@@ -90,6 +91,7 @@ class Parts:
             ship=ledger.mirror,
             is_mirrored=ledger.has_mirrored,
         )
+        self.rechecker = Rechecker(store=work, prefix=prefix, known=self.capturer.known)
         self.lease = self._make_lease()
         self.executor = self._make_executor()
         self.loop = TaskLoop(
@@ -137,6 +139,7 @@ class Parts:
             capturer=self.capturer,
             restorer=self.restorer,
             pruner=self.pruner,
+            rechecker=self.rechecker,
             trees=self.trees,
             outputs=self.outputs,
             lease=self.lease,

@@ -57,3 +57,23 @@ def test_a_task_of_many_checkpoints_goes_on_from_the_last(scenario: MakeScenario
     assert not list((task.store / "tasks").glob("*/packs/*"))
     again = task.finish()
     assert bytes(again.stdout.data) == expected.stdout
+
+
+def test_a_pack_that_rots_spoils_no_later_snapshot(scenario: MakeScenario) -> None:
+    task = scenario([sys.executable, WORKLOADS / "heap.py"])
+    task.env |= {"BLOCKS": "30"}
+    expected = task.baseline()
+    attempt = task.start("--interval", "0.5", env={"PACE": "0.3"})
+    attempt.wait("a checkpoint", lambda: len(stored(task)) >= 1)
+    pack = max((task.store / "tasks").glob("*/packs/*"), key=lambda path: path.stat().st_size)
+    rotten = bytearray(pack.read_bytes())
+    rotten[len(rotten) // 2] ^= 1
+    pack.write_bytes(rotten)
+    attempt.wait_stderr("is damaged: the next checkpoint stores its content again")
+    told_at = len(stored(task))
+    attempt.wait("one more", lambda: len(stored(task)) > told_at)
+    task.give_notice()
+    attempt.finish(CHECKPOINTED)
+    last = task.finish()
+    assert_same(task.result(), expected)
+    assert "can't be restored" not in last.log

@@ -162,7 +162,7 @@ class SimCapture:
         return name
 
     def seal_index(self) -> Any:
-        return SimpleNamespace(index=SimpleNamespace(trees=dict(self._trees)), seen=None)
+        return SimpleNamespace(index=SimpleNamespace(trees=dict(self._trees), pack_rows=list), seen=None)
 
     def _missing(self) -> set[str]:
         """Packs that a listing does not show."""
