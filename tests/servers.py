@@ -1,9 +1,13 @@
-"""Real S3 servers for tests: started on free ports of 127.0.0.1, with one bucket, and killed at the end.
+"""Real servers for tests: started on free ports of 127.0.0.1, with one bucket, and killed at the end.
+
+Of S3:
 
 ``seaweedfs`` is a server that keeps objects on disk and checks signatures; it starts in about four seconds.
 ``ministack`` keeps them in memory, takes any signature, and starts in less than one.  Both honour conditional
 creates.
 ``nanio`` ignores them: what the probe must find.
+
+Those of Google Cloud Storage and Azure are in :mod:`tests.clouds`.
 
 The tests that use these are marked ``server``.
 """
@@ -18,11 +22,12 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 from botocore.config import Config
@@ -33,26 +38,47 @@ ACCESS_KEY = "test"
 SECRET_KEY = "testtest"
 REGION = "us-east-1"
 BUCKET = "fsnap-tests"
+Server = TypeVar("Server", bound="BucketServer")
 _START_TRIES = 3
 _READY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class S3Server:
+class BucketServer(ABC):
     """A server that runs, and the one bucket in it."""
 
     name: str
     endpoint: str
-    bucket: str
     log: Path
     process: subprocess.Popen[bytes]
+    bucket: str = BUCKET
+
+    @property
+    @abstractmethod
+    def scheme(self) -> str: ...
+
+    @abstractmethod
+    def environment(self, *, endpoint: str | None = None) -> dict[str, str]:
+        """The variables with which the SDK finds this server, by *endpoint* if a proxy stands before it."""
+
+    @abstractmethod
+    def make_bucket(self) -> bool:
+        """Make the bucket; whether the server is there to do so."""
 
     def url(self, prefix: str = "") -> str:
         """A store URL in the bucket."""
-        return f"s3://{self.bucket}" + (f"/{prefix}" if prefix else "")
+        return f"{self.scheme}://{self.bucket}" + (f"/{prefix}" if prefix else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Server(BucketServer):
+    """A server that speaks S3's protocol."""
+
+    @property
+    def scheme(self) -> str:
+        return "s3"
 
     def environment(self, *, endpoint: str | None = None) -> dict[str, str]:
-        """The variables with which the SDK finds this server, by *endpoint* if a proxy stands before it."""
         return {
             "AWS_ENDPOINT_URL": endpoint or self.endpoint,
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,
@@ -60,6 +86,13 @@ class S3Server:
             "AWS_REGION": REGION,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
+
+    def make_bucket(self) -> bool:
+        try:
+            self.client().create_bucket(Bucket=self.bucket)
+        except (BotoCoreError, ClientError):
+            return False
+        return True
 
     def client(self) -> Any:
         """A plain SDK client, for what no store does."""
@@ -82,7 +115,7 @@ def seaweedfs(directory: Path) -> Iterator[S3Server]:
         services = ("s3", "master", "volume", "filer")
         names = [f"{name}.port{kind}" for kind in ("", ".grpc") for name in services]
         return [
-            _executable("weed"),
+            executable("weed"),
             "server",
             f"-dir={data}",
             f"-ip={HOST}",
@@ -98,7 +131,7 @@ def seaweedfs(directory: Path) -> Iterator[S3Server]:
             *(f"-{name}={port}" for name, port in zip(names, ports, strict=True)),
         ]
 
-    with _running("seaweedfs", directory, command, ports=8) as server:
+    with running(S3Server, "seaweedfs", directory, command, ports=8) as server:
         yield server
 
 
@@ -106,10 +139,11 @@ def seaweedfs(directory: Path) -> Iterator[S3Server]:
 def ministack(directory: Path) -> Iterator[S3Server]:
     """Ministack; what it keeps is gone with it."""
     quiet = {"BIND_HOST": HOST, "IOT_MTLS_ENABLED": "0", "SFTP_ENABLED": "0"}
-    with _running(
+    with running(
+        S3Server,
         "ministack",
         directory,
-        lambda ports: [_executable("ministack")],
+        lambda ports: [executable("ministack")],
         variables=lambda ports: quiet | {"GATEWAY_PORT": str(ports[0])},
     ) as server:
         yield server
@@ -126,11 +160,12 @@ def nanio(directory: Path) -> Iterator[S3Server]:
     data = directory / "data"
     data.mkdir(parents=True, exist_ok=True)
     keys = {"NANIO_ACCESS_KEY": ACCESS_KEY, "NANIO_SECRET_KEY": SECRET_KEY}
-    with _running(
+    with running(
+        S3Server,
         "nanio",
         directory,
         lambda ports: [
-            _executable("nanio"), "serve", "--host", HOST, "--port", str(ports[0]), "--data-dir", str(data),
+            executable("nanio"), "serve", "--host", HOST, "--port", str(ports[0]), "--data-dir", str(data),
         ],
         variables=lambda ports: keys,
     ) as server:  # fmt: skip
@@ -138,20 +173,20 @@ def nanio(directory: Path) -> Iterator[S3Server]:
 
 
 @contextmanager
-def _running(
+def running(
+    kind: type[Server],
     name: str,
     directory: Path,
     command: Callable[[Sequence[int]], list[str]],
     *,
     variables: Callable[[Sequence[int]], Mapping[str, str]] = lambda ports: {},
     ports: int = 1,
-) -> Iterator[S3Server]:
+) -> Iterator[Server]:
     """Start *command* on free ports, again if somebody took one of them meanwhile, and kill it at the end."""
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / f"{name}.log"
     for _ in range(_START_TRIES):
         chosen = free_ports(ports)
-        endpoint = f"http://{HOST}:{chosen[0]}"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 _dying_with_us(command(chosen)),
@@ -161,9 +196,10 @@ def _running(
                 cwd=directory,
                 env=_plain_environment() | dict(variables(chosen)),
             )
+        server = kind(name=name, endpoint=f"http://{HOST}:{chosen[0]}", log=log, process=process)
         try:
-            if _ready(process, endpoint):
-                yield S3Server(name=name, endpoint=endpoint, bucket=BUCKET, log=log, process=process)
+            if _ready(server):
+                yield server
                 return
         finally:
             process.kill()
@@ -182,17 +218,13 @@ def free_ports(count: int) -> list[int]:
         return found
 
 
-def _ready(process: subprocess.Popen[bytes], endpoint: str) -> bool:
+def _ready(server: BucketServer) -> bool:
     """Wait until the bucket could be made; false when the process ended instead."""
-    client = _client(endpoint)
     give_up_s = time.monotonic() + _READY_S
-    while time.monotonic() < give_up_s and process.poll() is None:
-        try:
-            client.create_bucket(Bucket=BUCKET)
-        except (BotoCoreError, ClientError):
-            time.sleep(0.05)
-        else:
-            return process.poll() is None
+    while time.monotonic() < give_up_s and server.process.poll() is None:
+        if server.make_bucket():
+            return server.process.poll() is None
+        time.sleep(0.05)
     return False
 
 
@@ -207,7 +239,7 @@ def _client(endpoint: str) -> Any:
     )
 
 
-def _executable(name: str) -> str:
+def executable(name: str) -> str:
     """The program of that name that was installed beside this interpreter, or on the PATH."""
     beside = Path(sys.executable).with_name(name)
     found = str(beside) if beside.exists() else shutil.which(name)

@@ -15,8 +15,7 @@ the bytes, and takes longer than sending them.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from hashlib import md5
@@ -26,15 +25,13 @@ from botocore.exceptions import ClientError, IncompleteReadError
 
 from fsnap.errors import CorruptData, StoreUnavailable, StoreUnfit
 from fsnap.stores._checksum import crc32c_base64
+from fsnap.stores._listing import in_order, start_after
 from fsnap.stores._s3client import Body, S3Api, S3Options, SdkClients
 from fsnap.stores._s3errors import error_code, reported
 from fsnap.stores.base import Buffer, CorruptTransfer, ObjectInfo
 from fsnap.stores.keys import check_key, check_prefix, check_range, is_key
 
 __all__ = ["S3Options", "S3Store", "SdkClients"]
-
-_BEFORE_SLASH = re.compile(r"(?<=[^/])[-.]")
-"""A sign within a segment that comes before ``/``: the two of a key's alphabet that do."""
 
 
 class S3Store:
@@ -51,7 +48,7 @@ class S3Store:
         self._bucket = bucket
         self._prefix = prefix
         self._base = prefix + "/" if prefix else ""
-        self._options = options or S3Options()
+        self.options = options or S3Options()
         self._clients = clients or SdkClients()
 
     @property
@@ -61,9 +58,9 @@ class S3Store:
     def hurried(self, wait_s: float) -> S3Store:
         """The same store, with no wait for the network in a single call longer than *wait_s* seconds."""
         options = replace(
-            self._options,
-            connect_timeout_s=min(wait_s, self._options.connect_timeout_s),
-            read_timeout_s=min(wait_s, self._options.read_timeout_s),
+            self.options,
+            connect_timeout_s=min(wait_s, self.options.connect_timeout_s),
+            read_timeout_s=min(wait_s, self.options.read_timeout_s),
         )
         return S3Store(self._bucket, self._prefix, options=options, clients=self._clients)
 
@@ -95,7 +92,7 @@ class S3Store:
     def list(self, prefix: str = "", *, after: str = "") -> Iterator[ObjectInfo]:
         check_prefix(prefix)
         check_prefix(after)
-        return self._in_order(self._rows(prefix, after), prefix, after)
+        return in_order(self._rows(prefix, after), prefix, after, f"s3 bucket {self._bucket}")
 
     def delete(self, key: str) -> None:
         check_key(key)
@@ -104,7 +101,7 @@ class S3Store:
 
     @property
     def _api(self) -> S3Api:
-        return self._clients.client(self._options)
+        return self._clients.client(self.options)
 
     def _name(self, key: str) -> str:
         return self._base + key
@@ -120,7 +117,7 @@ class S3Store:
                 **self._object(key),
                 Body=Body(data),
                 ChecksumCRC32C=checksum,
-                **self._options.put_arguments(),
+                **self.options.put_arguments(),
                 **condition,
             )
             self._confirm(key, data, checksum, answer)
@@ -188,25 +185,10 @@ class S3Store:
             f"s3 bucket {self._bucket}: {self._name(key)} has {size_bytes} bytes, not the {end} asked for"
         )
 
-    def _in_order(self, rows: Iterable[ObjectInfo], prefix: str, after: str) -> Iterator[ObjectInfo]:
-        """*rows* greater than *after*, in byte order; see :func:`_groups`."""
-        last = after
-        for group in _groups(rows, prefix):
-            for row in sorted(group, key=lambda row: row.key):
-                if row.key <= after:
-                    continue
-                if row.key <= last:
-                    raise StoreUnfit(
-                        f"s3 bucket {self._bucket}: the store lists {row.key} after {last}, out of order",
-                        hint="Use a store that lists keys in byte order.",
-                    )
-                last = row.key
-                yield row
-
     def _rows(self, prefix: str, after: str) -> Iterator[ObjectInfo]:
         arguments: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._base + prefix, "MaxKeys": 1000}
         if after:
-            arguments["StartAfter"] = self._base + _start_after(prefix, after)
+            arguments["StartAfter"] = self._base + start_after(prefix, after)
         while True:
             with reported(self._bucket, f"list {self._base}{prefix}"):
                 page = self._api.list_objects_v2(**arguments)
@@ -220,42 +202,6 @@ class S3Store:
             if not page.get("NextContinuationToken"):
                 raise StoreUnavailable(f"s3 bucket {self._bucket}: a listing broke off")
             arguments["ContinuationToken"] = page["NextContinuationToken"]
-
-
-def _groups(rows: Iterable[ObjectInfo], prefix: str) -> Iterator[list[ObjectInfo]]:
-    """*rows* cut where sorting each piece sorts the whole.
-
-    Some servers list as a tree is walked: all of ``a/`` before ``a-b`` and ``a.b``,
-    though ``-`` and ``.`` come before ``/``.  (SeaweedFS 4.48 does.)  So what begins
-    with ``a``, ``a-`` or ``a.`` below the prefix's directory is held until something
-    else comes: of a listing of all tasks, the objects of one task at a time.
-    """
-    depth = prefix.count("/")
-    group: list[ObjectInfo] = []
-    first = ""
-    for row in rows:
-        segment = row.key.split("/")[depth]
-        if group and segment != first and not segment.startswith((first + "-", first + ".")):
-            yield group
-            group = []
-        if not group:
-            first = segment
-        group.append(row)
-    yield group
-
-
-def _start_after(prefix: str, after: str) -> str:
-    """*after*, put back so that a server which lists as a tree is walked skips nothing that is greater.
-
-    There ``b/x`` comes before ``b-c``, and would be skipped; on ``b`` some skip it too.  So
-    for both this gives ``a~``, which is less than ``b`` and all that begins with it, and
-    greater than every key that is less.
-    """
-    if after.endswith("/"):
-        return after
-    sign = _BEFORE_SLASH.search(after, len(prefix) if after.startswith(prefix) else 0)
-    name = after[: sign.start()] if sign else after
-    return name[:-1] + chr(ord(name[-1]) - 1) + "~"
 
 
 def _body(answer: dict[str, Any]) -> bytes:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from fsnap.errors import UsageError
@@ -18,8 +17,14 @@ from fsnap.stores.base import Store
 from fsnap.stores.file import FileStore
 from fsnap.stores.keys import MAX_KEY_BYTES
 
-if TYPE_CHECKING:
-    from fsnap.stores.s3 import S3Options
+STORAGE_CLASS = "FSNAP_STORAGE_CLASS"
+"""A storage class of S3 or Google, or an access tier of Azure; else the bucket's default."""
+
+KMS_KEY = "FSNAP_KMS_KEY"
+"""A key of AWS or Google, or an encryption scope of Azure; else the bucket's default."""
+
+S3_SSE = "FSNAP_S3_SSE"
+"""``AES256``, ``aws:kms`` or ``aws:kms:dsse``; with a key alone it is ``aws:kms``."""
 
 _FORMS = "A store is file:///dir, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix."
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
@@ -67,22 +72,48 @@ def normal_url(url: str) -> str:
     return str(parse_url(url))
 
 
-def open_store(url: str, *, create: bool = True, s3_options: S3Options | None = None) -> Store:
+def open_store(url: str, *, create: bool = True) -> Store:
     """The store at *url*, unprobed and without retries.
 
     A ``file`` store that is not there is made, with its parents, unless *create* is
-    false; buckets must exist.  :class:`~fsnap.errors.UsageError` for a bad or an
-    unsupported URL, :class:`~fsnap.errors.StoreError` for a directory that cannot be
-    opened.  No request goes to a bucket yet.
+    false; buckets must exist.  ``FSNAP_STORAGE_CLASS``, ``FSNAP_KMS_KEY`` and
+    ``FSNAP_S3_SSE`` say how a bucket keeps what is put.
+    :class:`~fsnap.errors.UsageError` for a bad URL or an SDK that is not installed,
+    :class:`~fsnap.errors.StoreError` for a directory that cannot be opened.  No request
+    goes to a bucket yet.
     """
     parsed = parse_url(url)
     if parsed.scheme == "file":
         return FileStore(parsed.path, create=create)
-    if parsed.scheme == "s3":
-        from fsnap.stores.s3 import S3Store
+    try:
+        return _open_bucket(parsed)
+    except ImportError as error:
+        extra = "fsnap[azure]" if parsed.scheme == "az" else "fsnap"
+        raise UsageError(
+            f"store URL {str(parsed)!r}: what speaks to {parsed.scheme}:// is not installed ({error})",
+            hint=f"Install it: pip install '{extra}'.",
+        ) from None
 
-        return S3Store(parsed.bucket, parsed.path, options=s3_options)
-    raise _bad(str(parsed), f"{parsed.scheme}:// is not supported by this version yet")
+
+def _open_bucket(parsed: StoreUrl) -> Store:
+    """The SDKs are heavy, so each is imported when its scheme is asked for."""
+    storage_class = os.environ.get(STORAGE_CLASS) or None
+    kms_key = os.environ.get(KMS_KEY) or None
+    if parsed.scheme == "s3":
+        from fsnap.stores.s3 import S3Options, S3Store
+
+        encryption = os.environ.get(S3_SSE) or None
+        s3 = S3Options(server_side_encryption=encryption, kms_key_id=kms_key, storage_class=storage_class)
+        return S3Store(parsed.bucket, parsed.path, options=s3)
+    if parsed.scheme == "gs":
+        from fsnap.stores.gs import GsOptions, GsStore
+
+        gs = GsOptions(kms_key_name=kms_key, storage_class=storage_class)
+        return GsStore(parsed.bucket, parsed.path, options=gs)
+    from fsnap.stores.az import AzOptions, AzStore
+
+    az = AzOptions(encryption_scope=kms_key, access_tier=storage_class)
+    return AzStore(parsed.bucket, parsed.path, options=az)
 
 
 def _parse_file(url: str, rest: str) -> StoreUrl:

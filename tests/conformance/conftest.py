@@ -1,4 +1,4 @@
-"""The stores that the suite runs over: memory, a directory, and two S3 servers that are started for it."""
+"""The stores that the suite runs over: memory, a directory, and servers of each cloud started for it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from uuid import uuid4
 
 import pytest
 
+from fsnap.stores.az import AzClients, AzStore
 from fsnap.stores.base import Store
+from fsnap.stores.gs import GsClients, GsStore
 from fsnap.stores.memory import MemoryStore
 from fsnap.stores.s3 import S3Store, SdkClients
 from fsnap.stores.urls import open_store
+from tests.clouds import AzServer, GsServer, azurite, fake_gcs
 from tests.conformance.support import OpenStore
-from tests.servers import S3Server, ministack, seaweedfs
+from tests.servers import BucketServer, S3Server, ministack, seaweedfs
 
 
 @pytest.fixture(scope="session")
@@ -30,9 +33,36 @@ def ministack_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Ser
 
 
 @pytest.fixture(scope="session")
-def s3_clients() -> dict[str, SdkClients]:
+def fake_gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GsServer]:
+    with fake_gcs(tmp_path_factory.mktemp("fake-gcs")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azurite_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzServer]:
+    with azurite(tmp_path_factory.mktemp("azurite")) as server:
+        yield server
+
+
+class SdkClientsByServer:
     """The clients by server, made once: it takes longer than most tests."""
-    return defaultdict(SdkClients)
+
+    def __init__(self) -> None:
+        self.s3: dict[str, SdkClients] = defaultdict(SdkClients)
+        self.gs: dict[str, GsClients] = defaultdict(GsClients)
+        self.az: dict[str, AzClients] = defaultdict(AzClients)
+
+    def open(self, server: BucketServer, prefix: str) -> Store:
+        if isinstance(server, GsServer):
+            return GsStore(server.bucket, prefix, clients=self.gs[server.name])
+        if isinstance(server, AzServer):
+            return AzStore(server.bucket, prefix, clients=self.az[server.name])
+        return S3Store(server.bucket, prefix, clients=self.s3[server.name])
+
+
+@pytest.fixture(scope="session")
+def sdk_clients() -> SdkClientsByServer:
+    return SdkClientsByServer()
 
 
 @pytest.fixture(
@@ -41,13 +71,15 @@ def s3_clients() -> dict[str, SdkClients]:
         "file",
         pytest.param("seaweedfs", marks=pytest.mark.server),
         pytest.param("ministack", marks=pytest.mark.server),
+        pytest.param("fake_gcs", marks=pytest.mark.server),
+        pytest.param("azurite", marks=pytest.mark.server),
     ]
 )
 def open_again(
     request: pytest.FixtureRequest,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    s3_clients: dict[str, SdkClients],
+    sdk_clients: SdkClientsByServer,
 ) -> OpenStore:
     """Opens one empty store, as often as it is called."""
     if request.param == "memory":
@@ -55,11 +87,11 @@ def open_again(
         return lambda: memory
     if request.param == "file":
         return lambda: open_store(f"file://{tmp_path}/made/store")
-    server: S3Server = request.getfixturevalue(f"{request.param}_server")
+    server: BucketServer = request.getfixturevalue(f"{request.param}_server")
     for name, value in server.environment().items():
         monkeypatch.setenv(name, value)
     prefix = f"a prefix+é/{uuid4()}"
-    return lambda: S3Store(server.bucket, prefix, clients=s3_clients[server.name])
+    return lambda: sdk_clients.open(server, prefix)
 
 
 @pytest.fixture

@@ -93,10 +93,53 @@ def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:
     assert "AKIAEXAMPLE" not in str(failure.value)
 
 
-@pytest.mark.parametrize("scheme", ["gs", "az"])
-def test_what_this_version_lacks_is_said(scheme: str) -> None:
-    with pytest.raises(UsageError, match=f"{scheme}:// is not supported by this version yet"):
-        open_store(f"{scheme}://bucket/prefix")
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("scheme", "module", "package"),
+    [("az", "azure.storage.blob", "fsnap[azure]"), ("gs", "google.cloud.storage", "fsnap")],
+)
+def test_an_sdk_that_is_missing_is_named(scheme: str, module: str, package: str) -> None:
+    """In a process of its own: what was imported once stays."""
+    program = (
+        "import sys; from fsnap.errors import UsageError; from fsnap.stores.urls import open_store\n"
+        f"sys.modules[{module!r}] = None\n"
+        "try: open_store(sys.argv[1])\n"
+        "except UsageError as error: print(error.exit_code, error.hint, error, sep='|')\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program, f"{scheme}://bucket/p"], capture_output=True, text=True, check=True
+    )
+    exit_code, hint, line = told.stdout.strip().split("|")
+    assert (exit_code, hint) == ("2", f"Install it: pip install '{package}'.")
+    assert line.startswith(f"store URL '{scheme}://bucket/p': what speaks to {scheme}:// is not installed (")
+
+
+@pytest.mark.process
+class TestWhatABucketIsAskedFor:
+    """The variables that say how a bucket keeps what is put."""
+
+    def test_s3(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from fsnap.stores.s3 import S3Options, S3Store
+
+        monkeypatch.setenv("FSNAP_STORAGE_CLASS", "STANDARD_IA")
+        monkeypatch.setenv("FSNAP_KMS_KEY", "alias/a")
+        store = open_store("s3://bucket")
+        assert isinstance(store, S3Store)
+        assert store.options == S3Options(storage_class="STANDARD_IA", kms_key_id="alias/a")
+        assert store.options.put_arguments()["ServerSideEncryption"] == "aws:kms"
+        monkeypatch.setenv("FSNAP_S3_SSE", "aws:kms:dsse")
+        again = open_store("s3://bucket")
+        assert isinstance(again, S3Store)
+        assert again.options.put_arguments()["ServerSideEncryption"] == "aws:kms:dsse"
+
+    @pytest.mark.parametrize(
+        ("url", "archive"),
+        [("s3://bucket", "GLACIER"), ("gs://bucket", "ARCHIVE"), ("az://container", "Archive")],
+    )
+    def test_an_archive_is_refused(self, monkeypatch: pytest.MonkeyPatch, url: str, archive: str) -> None:
+        monkeypatch.setenv("FSNAP_STORAGE_CLASS", archive)
+        with pytest.raises(UsageError, match=archive):
+            open_store(url)
 
 
 def test_a_directory_is_made(tmp_path: Path) -> None:
@@ -113,8 +156,9 @@ def test_a_directory_is_not_made_on_request(tmp_path: Path) -> None:
 
 
 @pytest.mark.process  # urllib3 tries whether there is IPv6 when it is imported
-def test_a_bucket_is_opened_without_asking_it() -> None:
-    assert open_store("s3://bucket/some/prefix/").url == "s3://bucket/some/prefix"
+@pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
+def test_a_bucket_is_opened_without_asking_it(scheme: str) -> None:
+    assert open_store(f"{scheme}://bucket/some/prefix/").url == f"{scheme}://bucket/some/prefix"
 
 
 @pytest.mark.process

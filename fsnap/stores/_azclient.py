@@ -1,0 +1,114 @@
+"""The SDK's client for Azure Blob Storage as this project wants it: no retries, whole answers."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from azure.core.exceptions import ServiceResponseError
+from azure.core.pipeline.transport import HttpRequest, RequestsTransport
+from azure.storage.blob import BlobServiceClient, ContainerClient
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError as TransportError
+
+from fsnap.errors import StoreError, UsageError
+from fsnap.stores._azerrors import CREDENTIALS
+
+CONNECTION = "AZURE_STORAGE_CONNECTION_STRING"
+ACCOUNT = "AZURE_STORAGE_ACCOUNT"
+KEY = "AZURE_STORAGE_KEY"
+SAS = "AZURE_STORAGE_SAS_TOKEN"
+
+_ONE_REQUEST_BYTES = 128 << 20
+"""Above every object of a store, so that the SDK never cuts one into blocks or ranges."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AzOptions:
+    """What a user may set besides the SDK's own variables."""
+
+    encryption_scope: str | None = None
+    access_tier: str | None = None
+    connect_timeout_s: float = 5.0
+    read_timeout_s: float = 30.0
+    """Longest silence of the server, not the length of a transfer."""
+
+    max_connections: int = 32
+
+    def __post_init__(self) -> None:
+        if self.access_tier and self.access_tier.lower() == "archive":
+            raise UsageError(
+                "access tier Archive: what it holds cannot be read at once",
+                hint="Choose one with immediate access.",
+            )
+
+
+class AzClients:
+    """One SDK client, made at its first use; the variables are read then."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made: dict[str, ContainerClient] = {}
+
+    def client(self, container: str, options: AzOptions) -> ContainerClient:
+        with self._lock:
+            if container not in self._made:
+                self._made[container] = _service(options).get_container_client(container)
+            return self._made[container]
+
+
+class _WholeAnswers(RequestsTransport):  # type: ignore[misc]  # untyped where requests is
+    """Reads an answer's body before it hands the answer on.
+
+    The SDK reads it later and, when it breaks off, asks three times with a second between:
+    here such a failure is one of the request, which is not repeated.
+    """
+
+    def send(self, request: HttpRequest, **kwargs: Any) -> Any:
+        response = super().send(request, **kwargs | {"stream": True})
+        answer: Any = response.internal_response
+        try:
+            # What requests' own reading ends with, in pieces a thousand times as large.
+            answer._content = answer.raw.read(decode_content=True)
+        except (TransportError, OSError) as error:
+            raise ServiceResponseError(error, error=error) from error
+        answer._content_consumed = True
+        return response
+
+
+def _service(options: AzOptions) -> BlobServiceClient:
+    transport = _WholeAnswers(connection_data_block_size=1 << 20)
+    transport.open()
+    adapter = HTTPAdapter(pool_maxsize=options.max_connections, pool_block=True, max_retries=0)
+    for scheme in ("https://", "http://"):
+        transport.session.mount(scheme, adapter)
+    settings: dict[str, Any] = {
+        "transport": transport,
+        "retry_total": 0,
+        "max_single_put_size": _ONE_REQUEST_BYTES,
+        "max_single_get_size": _ONE_REQUEST_BYTES,
+        "logging_enable": False,
+        "user_agent": "fsnap",
+    }
+    if connection := os.environ.get(CONNECTION):
+        return BlobServiceClient.from_connection_string(connection, **settings)
+    if not (account := os.environ.get(ACCOUNT)):
+        raise StoreError(f"az: neither {CONNECTION} nor {ACCOUNT} is set", hint=CREDENTIALS)
+    url = f"https://{account}.blob.core.windows.net"
+    return BlobServiceClient(url, credential=_credential(), **settings)
+
+
+def _credential() -> Any:
+    """A key or a SAS as the az command line takes them, or the node's identity."""
+    given = os.environ.get(KEY) or os.environ.get(SAS)
+    if given:
+        return given
+    try:
+        from azure.identity import DefaultAzureCredential
+    except ImportError:
+        raise UsageError(
+            "az:// without a connection string needs azure-identity", hint="pip install 'fsnap[azure]'"
+        ) from None
+    return DefaultAzureCredential()
