@@ -14,6 +14,7 @@ import re
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from fsnap.errors import KeyFileError, WrongKey
@@ -70,6 +71,10 @@ def shown_id(key_id: str) -> str:
 
 def read_key_file(path: Path) -> KeyRing:
     """The keys in *path*; :class:`~fsnap.errors.KeyFileError` for a file that may not be used."""
+    if find_spec("cryptography") is None:
+        raise KeyFileError(
+            f"key file {path}: the package cryptography is not installed", hint="Install fsnap[seal]."
+        )
     return _parse(_read(path), path)
 
 

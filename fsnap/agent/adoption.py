@@ -9,14 +9,17 @@ from __future__ import annotations
 from loguru import logger
 
 from fsnap.core.model import LIVE, SnapshotRef, TaskState
-from fsnap.errors import CorruptData, NewerSchema
+from fsnap.errors import CorruptData, NewerSchema, SealError
+from fsnap.keys import KeyRing
 from fsnap.snapshots.fetch import Snapshot
 from fsnap.stores.base import Store
 
 MANIFEST = "/manifest.json"
 
 
-def find_unrecorded(store: Store, prefix: str, state: TaskState) -> SnapshotRef | None:
+def find_unrecorded(
+    store: Store, prefix: str, state: TaskState, keys: KeyRing | None = None
+) -> SnapshotRef | None:
     """The newest whole snapshot of the last epoch that the journal lacks, every byte of it read.
 
     :class:`~fsnap.errors.StoreError` when the store fails.
@@ -30,20 +33,24 @@ def find_unrecorded(store: Store, prefix: str, state: TaskState) -> SnapshotRef 
     for snapshot_id in sorted(found, reverse=True):
         if snapshot_id <= newest or not snapshot_id.startswith(f"{state.epoch:06d}-"):
             continue
-        ref = _verified(store, prefix, state, snapshot_id)
+        ref = _verified(store, prefix, state, snapshot_id, keys)
         if ref is not None:
             return ref
     return None
 
 
-def _verified(store: Store, prefix: str, state: TaskState, snapshot_id: str) -> SnapshotRef | None:
+def _verified(
+    store: Store, prefix: str, state: TaskState, snapshot_id: str, keys: KeyRing | None
+) -> SnapshotRef | None:
     try:
-        snapshot = Snapshot.open(store=store, prefix=prefix, snapshot_id=snapshot_id, manifest_digest=None)
+        snapshot = Snapshot.open(
+            store=store, prefix=prefix, snapshot_id=snapshot_id, manifest_digest=None, keys=keys
+        )
         about, manifest = snapshot.about, snapshot.manifest
         ours = (about.task, about.epoch, about.command) == (state.task, state.epoch, state.command)
         if not ours or not about.root_pid or not snapshot.verify().ok:
             return None
-    except (CorruptData, NewerSchema) as problem:
+    except (CorruptData, NewerSchema, SealError) as problem:
         logger.warning("the unrecorded snapshot {} is of no use: {}", snapshot_id, problem)
         return None
     return SnapshotRef(

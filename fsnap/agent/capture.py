@@ -83,7 +83,8 @@ class Capturer:
         self._settings = settings
         self._clock = clock
         self._run_ms = run_ms
-        self.known = KnownChunks(pages=PageIndex())
+        self._key = settings.keys.first if settings.keys else None
+        self.known = KnownChunks(pages=PageIndex(), key_id=self._key.id if self._key else "")
 
     def learn(self, result: CaptureResult) -> None:
         """The snapshot is committed: its chunks and files need not be stored again."""
@@ -226,6 +227,7 @@ class Capturer:
             snapshot_id=snapshot_id,
             known=self.known,
             clock=self._clock,
+            key=self._key,
         )
 
     def _publish(

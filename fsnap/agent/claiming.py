@@ -13,6 +13,7 @@ from fsnap.core.claim import Sight, Verdict, judge
 from fsnap.core.model import TERMINAL, Attempt, Holder, TaskState
 from fsnap.errors import NotOurs
 from fsnap.journal.heartbeat import Heartbeat
+from fsnap.keys import KeyRing
 from fsnap.stores.base import Store
 
 LOOK_S = 1.0
@@ -49,6 +50,7 @@ class Claimant:
         made_here: Callable[[Holder | None], bool],
         wait_s: float,
         clock: Clock,
+        keys: KeyRing | None = None,
     ) -> None:
         self._ledger = ledger
         self._store = store
@@ -58,6 +60,7 @@ class Claimant:
         self._made_here = made_here
         self._wait_s = wait_s
         self._clock = clock
+        self._keys = keys
 
     def verdict(self, state: TaskState, still_ms: int = 0) -> Verdict:
         """May it claim, as things are?"""
@@ -83,7 +86,7 @@ class Claimant:
             if state.state in TERMINAL:
                 return None
             now = self._clock.mono_s()
-            latest = Heartbeat.read(self._store, self._task)
+            latest = Heartbeat.read(self._store, self._task, self._keys)
             if latest != beat:
                 beat, seen_since = latest, now
             verdict = self.verdict(state, int((now - seen_since) * 1000))

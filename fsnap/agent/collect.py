@@ -19,12 +19,13 @@ from fsnap.core.model import Facts, State, TaskState
 from fsnap.core.planner import decide
 from fsnap.core.records import Record, record_to_plain, seal
 from fsnap.core.retention import collectable
-from fsnap.errors import Fenced, ObjectExists
+from fsnap.errors import Fenced, NotSealed, ObjectExists
 from fsnap.ids import task_key
 from fsnap.journal import heads
 from fsnap.journal.heartbeat import Heartbeat
 from fsnap.journal.mirror import journal_object, read_records
 from fsnap.journal.rows import encode_batch
+from fsnap.keys import KeyRing
 from fsnap.snapshots import layout
 from fsnap.stores.base import ObjectInfo, Store
 
@@ -37,6 +38,8 @@ class Garbage:
     last_sign: datetime
     """The task's end; of one that has not ended, its last record or heartbeat."""
     objects: tuple[ObjectInfo, ...]
+    keys: KeyRing | None = None
+    """Of a sealed task."""
 
     @property
     def bytes(self) -> int:
@@ -44,21 +47,34 @@ class Garbage:
         return sum(row.size_bytes for row in self.objects)
 
 
-def find(store: Store, task: str, *, older_than: timedelta, now: datetime, force: bool) -> Garbage | None:
+def find(
+    store: Store,
+    task: str,
+    *,
+    older_than: timedelta,
+    now: datetime,
+    force: bool,
+    keys: KeyRing | None = None,
+) -> Garbage | None:
     """What may be deleted of *task*; ``None`` when it is needed, too young, or gone already.
 
-    *force* names tasks that have not ended as well.  :class:`~fsnap.errors.CorruptData`,
-    :class:`~fsnap.errors.NewerSchema`, :class:`~fsnap.errors.StoreError`.
+    *force* names tasks that have not ended as well.  A sealed task takes *keys*; one that is not needs
+    none.  :class:`~fsnap.errors.CorruptData`, :class:`~fsnap.errors.NewerSchema`,
+    :class:`~fsnap.errors.SealError`, :class:`~fsnap.errors.StoreError`.
     """
     objects = tuple(_objects(store, task))  # before the records: what a new life puts later is not among them
-    records = read_records(store, task)
+    try:
+        records = read_records(store, task, keys)
+    except NotSealed:
+        keys = None
+        records = read_records(store, task)
     state = fold_all(TaskState(task=task), records)
     if not objects or (records and not (state.collected or collectable(state, force=force))):
         return None
-    last_sign = _last_sign(store, state, records, objects)
+    last_sign = _last_sign(store, state, records, objects, keys)
     if now - last_sign < older_than:
         return None
-    return Garbage(state=state, last_sign=last_sign, objects=objects)
+    return Garbage(state=state, last_sign=last_sign, objects=objects, keys=keys)
 
 
 def delete(
@@ -77,17 +93,18 @@ def delete(
     """
     state = garbage.state
     if state.seq and not state.collected:
-        state = _record(store, state, now=now, nonce=nonce, node=node, reason=reason)
-        heads.publish(store, state)
+        state = _record(store, garbage, now=now, nonce=nonce, node=node, reason=reason)
+        heads.publish(store, state, sealed=garbage.keys is not None)
     for row in garbage.objects:
         store.delete(row.key)
         step()
 
 
 def _record(
-    store: Store, state: TaskState, *, now: datetime, nonce: str, node: str, reason: str
+    store: Store, garbage: Garbage, *, now: datetime, nonce: str, node: str, reason: str
 ) -> TaskState:
     """Create the next record; the state after it."""
+    state = garbage.state
     chart, event, facts = task_chart(), CollectAsked(reason=reason), Facts()
     decision = decide(chart, state, event, facts)
     assert decision.trigger is not None
@@ -112,7 +129,7 @@ def _record(
         )
     )
     key = journal_object(state.task, record.seq)
-    body = encode_batch(state.task, [record_to_plain(record)], nonce).body
+    body = encode_batch(state.task, [record_to_plain(record)], nonce, garbage.keys).body
     try:
         store.create(key, body)
     except ObjectExists:
@@ -132,11 +149,16 @@ def _objects(store: Store, task: str) -> Iterator[ObjectInfo]:
 
 
 def _last_sign(
-    store: Store, state: TaskState, records: list[Record], objects: tuple[ObjectInfo, ...]
+    store: Store,
+    state: TaskState,
+    records: list[Record],
+    objects: tuple[ObjectInfo, ...],
+    keys: KeyRing | None,
 ) -> datetime:
     if not records:  # a journal that somebody deleted: only the store's own times tell
         newest = max(row.modified_s for row in objects)
         return datetime.fromtimestamp(newest).astimezone()
     last = parse_rfc3339(records[-1].at)
-    beat = None if state.state in (State.COMPLETED, State.FAILED) else Heartbeat.read(store, state.task)
+    ended = state.state in (State.COMPLETED, State.FAILED)
+    beat = None if ended else Heartbeat.read(store, state.task, keys)
     return last if beat is None else max(last, parse_rfc3339(beat.at))

@@ -19,6 +19,7 @@ from fsnap.core.claim import run_ms
 from fsnap.core.model import Facts, TaskState
 from fsnap.errors import CapsuleError, Fenced, FsnapError, StoreError
 from fsnap.journal.heartbeat import Beat, Heartbeat
+from fsnap.keys import KeyRing
 from fsnap.stores.base import Store
 
 LONGEST_BEAT_S = 20.0
@@ -42,6 +43,7 @@ class Lease:
         on_fenced: Callable[[Fenced], None],
         on_beat: Callable[[Beat], None],
         clock: Clock,
+        keys: KeyRing | None = None,
     ) -> None:
         self._store = store
         self._task = task
@@ -52,6 +54,7 @@ class Lease:
         self._on_fenced = on_fenced
         self._on_beat = on_beat
         self._clock = clock
+        self._keys = keys
         self._control: Control | None = None
         self._count = 0
         self._wake = threading.Event()
@@ -124,7 +127,7 @@ class Lease:
                 "unsupported": int(bool(facts.unsupported)),
             },
         )
-        Heartbeat.put(self._store, self._task, beat)
+        Heartbeat.put(self._store, self._task, beat, self._keys)
         self._check()
         self._good_until_s = began_s + run_ms(self._lease_ms) / 1000
         if self._control is not None:

@@ -139,7 +139,7 @@ class Ledger:
             return
         if not self.has_mirrored(state):
             return
-        heads.publish(self._head_store, state)
+        heads.publish(self._head_store, state, sealed=self.journal.keys is not None)
         self._published_seq = state.seq
         reach(CrashPoint.HEAD_PUBLISHED)
 

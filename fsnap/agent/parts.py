@@ -83,6 +83,7 @@ class Parts:
             known=self.capturer.known,
             tcp=settings.tcp,
             clock=clock,
+            keys=settings.keys,
         )
         self.pruner = Pruner(
             store=work,
@@ -90,6 +91,7 @@ class Parts:
             known=self.capturer.known,
             ship=ledger.mirror,
             is_mirrored=ledger.has_mirrored,
+            keys=settings.keys,
         )
         self.rechecker = Rechecker(store=work, prefix=prefix, known=self.capturer.known)
         self.lease = self._make_lease()
@@ -116,6 +118,7 @@ class Parts:
             overhead_permille=self.settings.config.max_overhead_permille,
             may_run=lambda: self.book.started and not self.executor.busy(),
             on_pass=self.book.warmed,
+            key=self.settings.keys.first if self.settings.keys else None,
         )
 
     def _make_lease(self) -> Lease:
@@ -130,6 +133,7 @@ class Parts:
             on_fenced=lambda fenced: self.loop.post_fenced(fenced),
             on_beat=ledger.keep_beat,
             clock=self.clock,
+            keys=settings.keys,
         )
 
     def _make_executor(self) -> Executor:
@@ -160,6 +164,7 @@ class Parts:
             made_here=self._made_here,
             wait_s=settings.wait_s,
             clock=self.clock,
+            keys=settings.keys,
         )
 
     def _made_here(self, holder: Holder | None) -> bool:

@@ -9,6 +9,7 @@ from loguru import logger
 from fsnap.agent.job import Cancelled, Job
 from fsnap.core.model import TaskState
 from fsnap.errors import FsnapError
+from fsnap.keys import KeyRing
 from fsnap.snapshots.known import KnownChunks
 from fsnap.snapshots.prune import prune
 from fsnap.stores.base import Store
@@ -29,12 +30,14 @@ class Pruner:
         known: KnownChunks,
         ship: Callable[[], None],
         is_mirrored: Callable[[TaskState], bool],
+        keys: KeyRing | None = None,
     ) -> None:
         self._store = store
         self._prefix = prefix
         self._known = known
         self._ship = ship
         self._is_mirrored = is_mirrored
+        self._keys = keys
 
     def run(self, job: Job, state: TaskState) -> None:
         """Delete every snapshot that *state* has no longer.
@@ -47,7 +50,12 @@ class Pruner:
                 return  # another node's record came first
             kept = {ref.id for ref in state.snapshots}
             done = prune(
-                store=self._store, prefix=self._prefix, kept=kept, known=self._known, step=job.checkpoint
+                store=self._store,
+                prefix=self._prefix,
+                kept=kept,
+                known=self._known,
+                step=job.checkpoint,
+                keys=self._keys,
             )
         except Cancelled:
             return

@@ -23,6 +23,7 @@ from fsnap.criu.install import find_criu, network_lock
 from fsnap.criu.log import Cause, diagnose
 from fsnap.durable import write_private
 from fsnap.errors import CapsuleError, FsnapError, RestoreFailed
+from fsnap.keys import KeyRing
 from fsnap.snapshots.fetch import Snapshot
 from fsnap.snapshots.known import KnownChunks
 from fsnap.stores.base import Store
@@ -46,6 +47,7 @@ class Restorer:
         known: KnownChunks,
         tcp: str,
         clock: Clock,
+        keys: KeyRing | None = None,
     ) -> None:
         self._capsules = capsules
         self._run_dir = run_dir
@@ -56,6 +58,7 @@ class Restorer:
         self._known = known
         self._tcp = tcp
         self._clock = clock
+        self._keys = keys
 
     def restore(
         self,
@@ -104,7 +107,11 @@ class Restorer:
 
     def _open(self, ref: SnapshotRef) -> Snapshot:
         return Snapshot.open(
-            store=self._store, prefix=self._prefix, snapshot_id=ref.id, manifest_digest=ref.manifest
+            store=self._store,
+            prefix=self._prefix,
+            snapshot_id=ref.id,
+            manifest_digest=ref.manifest,
+            keys=self._keys,
         )
 
     def _restore_files(self, job: Job, state: TaskState, snapshot: Snapshot) -> None:

@@ -117,6 +117,7 @@ class Service:
             run_dir = RunDir(settings.home, settings.task)
             agent_lock = run_dir.lock_agent()
             journal = _open_journal(settings.home)
+            journal.keys = settings.keys
             source.start(lambda event, seen: self._post(event, seen))
             try:
                 return self._with_journal(journal, store, run_dir, source)
@@ -264,7 +265,9 @@ class Service:
         ledger = parts.ledger
         if self._settings.fresh:
             return
-        ref = find_unrecorded(parts.store, f"tasks/{task_key(self._settings.task)}", ledger.state)
+        ref = find_unrecorded(
+            parts.store, f"tasks/{task_key(self._settings.task)}", ledger.state, self._settings.keys
+        )
         if ref is None:
             return
         found = SnapshotFound(ref=ref)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from fsnap.capsule.mounts import within
 from fsnap.core.model import Attempt, Config
-from fsnap.errors import UsageError
+from fsnap.errors import KeyFileError, UsageError
+from fsnap.keys import KeyRing, read_key_file
 from fsnap.stores.urls import parse_url
 
 
@@ -39,6 +40,8 @@ class RunSettings:
     stdout: Path | None = None
     stderr: Path | None = None
     result_file: Path | None = None
+    keys: KeyRing | None = None
+    """What leaves this node is sealed with the first; what comes back must be with one of them."""
     config: Config
 
 
@@ -65,6 +68,23 @@ def checked_state_dirs(given: tuple[str, ...], *, cwd: Path, home: Path, store_u
             resolved.append(path)
     outer = [p for p in resolved if not any(p != q and within(str(p), str(q)) for q in resolved)]
     return tuple(outer)
+
+
+def checked_keys(path: Path | None, travels: tuple[Path, ...]) -> KeyRing | None:
+    """The keys in the file *path*; :class:`UsageError` for one that can't be used.
+
+    A key file that travels with the task would be in the very snapshots that it seals.
+    """
+    if path is None:
+        return None
+    keys = read_key_file(path)
+    for folder in travels:
+        if within(str(path.resolve()), str(folder)):
+            raise KeyFileError(
+                f"key file {path}: it lies in {folder}, which travels with the task",
+                hint="Keep it where the task does not write.",
+            )
+    return keys
 
 
 def _refuse_holding(state_dir: Path, inner: str, what: str) -> None:

@@ -22,6 +22,7 @@ from fsnap.agent.trees import Trees
 from fsnap.clock import Clock
 from fsnap.criu import memory
 from fsnap.errors import FsnapError
+from fsnap.keys import Key
 from fsnap.snapshots.errors import Interrupted
 from fsnap.snapshots.known import KnownChunks
 from fsnap.snapshots.warm import FilesRead, WarmPass, WarmStats
@@ -62,6 +63,7 @@ class Warm:
         overhead_permille: int,
         may_run: Callable[[], bool],
         on_pass: Callable[[int, int, float], None],
+        key: Key | None = None,
     ) -> None:
         self._capsules = capsules
         self._trees = trees
@@ -72,6 +74,7 @@ class Warm:
         self._share = min(1.0, SHARE_PER_OVERHEAD * overhead_permille / 1000)
         self._may_run = may_run
         self._on_pass = on_pass
+        self._key = key
         self._files: FilesRead = {}
         self._wait_s = LEAST_S
         self._passes = 0
@@ -119,6 +122,7 @@ class Warm:
             clock=self._clock,
             share=self._share,
             may_go_on=self._goes_on,
+            key=self._key,
         ) as warm:
             for segment in memory.segments(proc, self._capsules.helpers()):
                 warm.pages(segment.fill)

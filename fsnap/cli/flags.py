@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 from typing import Any
 
 from fsnap.errors import UsageError
+from fsnap.keys import KeyRing, read_key_file
 
 VARIABLE = "FSNAP_"
 CHOICES = {
@@ -17,6 +19,7 @@ CHOICES = {
     "log_format": ("text", "json"),
 }
 """Flags of ``run`` that take one of a few words, wherever the word comes from."""
+KEY_FILE = "keys, of which the first seals what goes to the store"
 
 
 def add_run(verbs: Any) -> None:
@@ -75,6 +78,7 @@ def add_run(verbs: Any) -> None:
     add("--stderr", metavar="F", help="the same for stderr")
     add("--result-file", metavar="F", help="write the outcome there, as JSON")
     add("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    add("--key-file", metavar="F", help=KEY_FILE)
     add("--log-format", choices=CHOICES["log_format"], help="of the log on stderr")
     add("--log-file", metavar="F", help="log there instead")
     add("--verbose", action="store_true", help="log more")
@@ -89,6 +93,7 @@ def add_status(verbs: Any) -> None:
     add("--store", metavar="URL", help="read a store instead of this node's journal")
     add("--json", action="store_true", help="one JSON document")
     add("--watch", action="store_true", help="show it again every two seconds")
+    add("--key-file", metavar="F", help=KEY_FILE)
 
 
 def add_hooks(verbs: Any) -> None:
@@ -118,6 +123,7 @@ def add_replay(verbs: Any) -> None:
         " interval_s, max_overhead_pct, lease_s, after_commit, on_restore_failure, shared_state",
     )
     add("--html", metavar="F", help="write it as a page, too")
+    add("--key-file", metavar="F", help=KEY_FILE)
 
 
 def add_verify(verbs: Any) -> None:
@@ -132,6 +138,7 @@ def add_verify(verbs: Any) -> None:
     add("--snapshot", metavar="ID", help="this one alone")
     add("--store", metavar="URL", help="where it is (default: $FSNAP_STORE, or this node's own)")
     add("--json", action="store_true", help="one JSON document")
+    add("--key-file", metavar="F", help=KEY_FILE)
 
 
 def add_gc(verbs: Any) -> None:
@@ -148,6 +155,7 @@ def add_gc(verbs: Any) -> None:
     add("--dry-run", action="store_true", help="say what would be deleted, and delete nothing")
     add("--force", action="store_true", help="also tasks that have not ended: that gives them up")
     add("--json", action="store_true", help="one JSON document")
+    add("--key-file", metavar="F", help=KEY_FILE)
 
 
 def setting(arguments: argparse.Namespace, name: str, config: dict[str, Any], default: Any = None) -> Any:
@@ -164,3 +172,14 @@ def setting(arguments: argparse.Namespace, name: str, config: dict[str, Any], de
     if choices and value is not None and value not in choices:
         raise UsageError(f"--{flag} {value}: it is one of {', '.join(choices)}")
     return value
+
+
+def key_path(value: Any) -> Path | None:
+    """The key file that a flag, a variable or the configuration names."""
+    return Path(str(value)).absolute() if value else None
+
+
+def keys_of(arguments: argparse.Namespace) -> KeyRing | None:
+    """The keys that a verb which only looks may use: of the line, or of the environment."""
+    path = key_path(setting(arguments, "key_file", {}))
+    return None if path is None else read_key_file(path)

@@ -12,12 +12,14 @@ from secrets import token_hex
 
 from fsnap.agent import collect
 from fsnap.capsule.identity import host_name
+from fsnap.cli.flags import keys_of
 from fsnap.cli.render import plain, size
 from fsnap.cli.storesource import open_for_work, task_names
 from fsnap.clock import SystemClock
 from fsnap.core.status import duration
 from fsnap.errors import FsnapError, StoreError, UsageError
 from fsnap.ids import check_task_id
+from fsnap.keys import KeyRing
 from fsnap.stores.base import Store
 
 _AGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhdw]?)")
@@ -43,11 +45,11 @@ def gc(arguments: argparse.Namespace) -> int:
     :class:`~fsnap.errors.UsageError`, :class:`~fsnap.errors.StoreError`.
     """
     older_than = _age(arguments.older_than)
-    store = open_for_work(arguments.store)
+    store, keys = open_for_work(arguments.store), keys_of(arguments)
     rows = [
         row
         for task in _tasks(store, arguments.task)
-        if (row := _one(store, task, older_than, arguments)) is not None
+        if (row := _one(store, task, older_than, arguments, keys)) is not None
     ]
     if arguments.json:
         sys.stdout.write(_json(store, rows, older_than, arguments.dry_run))
@@ -60,12 +62,14 @@ def _tasks(store: Store, named: list[str]) -> list[str]:
     return [check_task_id(task, "TASK") for task in named] if named else list(task_names(store))
 
 
-def _one(store: Store, task: str, older_than: timedelta, arguments: argparse.Namespace) -> Row | None:
+def _one(
+    store: Store, task: str, older_than: timedelta, arguments: argparse.Namespace, keys: KeyRing | None
+) -> Row | None:
     """``None`` for a task of which nothing is to be deleted."""
     now = SystemClock().wall()
     found = None
     try:
-        found = collect.find(store, task, older_than=older_than, now=now, force=arguments.force)
+        found = collect.find(store, task, older_than=older_than, now=now, force=arguments.force, keys=keys)
         if found is None:
             return None
         if not arguments.dry_run:

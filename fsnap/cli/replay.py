@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from fsnap.charts import task_chart
+from fsnap.cli.flags import keys_of
 from fsnap.cli.replaysource import read_source
 from fsnap.cli.replaytext import to_text
 from fsnap.cli.replayview import View, to_json, view_of
@@ -28,7 +29,7 @@ def replay(arguments: argparse.Namespace) -> int:
     what = assumed(arguments.what_if or ())
     if arguments.html is not None:
         _refuse_to_overwrite(arguments.source, Path(arguments.html))
-    view = view_of(task_chart(), read_source(arguments.source, arguments.task), what)
+    view = view_of(task_chart(), read_source(arguments.source, arguments.task, keys_of(arguments)), what)
     if arguments.html is not None:
         _write_page(view, Path(arguments.html))
     if arguments.json:

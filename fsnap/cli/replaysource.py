@@ -24,6 +24,8 @@ from fsnap.journal.errors import reported
 from fsnap.journal.heads import head_from_key, head_prefix
 from fsnap.journal.mirror import journal_prefix
 from fsnap.journal.schema import open_reader
+from fsnap.journal.sealing import open_batch
+from fsnap.keys import KeyRing
 from fsnap.stores.base import Store
 from fsnap.stores.urls import open_store
 
@@ -57,6 +59,11 @@ class TaskJournal:
     """What does."""
     remarks: list[str] = field(default_factory=list)
 
+    def remark(self, text: str) -> None:
+        """Add *text* to the remarks, once."""
+        if text not in self.remarks:
+            self.remarks.append(text)
+
     def last_seq(self) -> int:
         """The highest number so far."""
         return max((one.seq for one in self.found), default=0)
@@ -72,13 +79,13 @@ class Journals:
     """What could be read and belongs to no task."""
 
 
-def read_source(source: str, task: str | None) -> Journals:
-    """The journal of *task*, or of all tasks, in *source*.
+def read_source(source: str, task: str | None, keys: KeyRing | None = None) -> Journals:
+    """The journal of *task*, or of all tasks, in *source*; a sealed one takes *keys*.
 
     :class:`~fsnap.errors.UsageError` for a SOURCE that is none; :class:`CannotRead`.
     """
     try:
-        journals = _read(source, task)
+        journals = _read(source, task, keys)
     except UsageError:
         raise
     except FsnapError as problem:
@@ -95,9 +102,9 @@ def read_source(source: str, task: str | None) -> Journals:
     return journals
 
 
-def _read(source: str, task: str | None) -> Journals:
+def _read(source: str, task: str | None, keys: KeyRing | None) -> Journals:
     if "://" in source:
-        return _from_store(_store(source), task)
+        return _from_store(_store(source), task, keys)
     path = Path(source)
     if not source:
         raise UsageError("SOURCE is empty", hint="Name a journal.db, a store's URL, or an export.")
@@ -279,9 +286,9 @@ def _store(url: str) -> Store:
     return RetryingStore(store, patience=patience, clock=SystemClock())
 
 
-def _from_store(store: Store, task: str | None) -> Journals:
+def _from_store(store: Store, task: str | None, keys: KeyRing | None) -> Journals:
     names = sorted(task_names(store)) if task is None else [_checked(task)]
-    journals = (_task_in_store(store, name) for name in names)
+    journals = (_task_in_store(store, name, keys) for name in names)
     return Journals(
         source=store.url, tasks=tuple(one for one in journals if one.last_seq() or one.known_last_seq)
     )
@@ -293,17 +300,19 @@ def _checked(task: str) -> str:
     return task
 
 
-def _task_in_store(store: Store, task: str) -> TaskJournal:
+def _task_in_store(store: Store, task: str, keys: KeyRing | None) -> TaskJournal:
     journal = TaskJournal(task=task, known_by="its head speaks of it")
     # Read before the journal: in a store that is written to, the head is never ahead then.
     heads = (head_from_key(row.key) for row in store.list(head_prefix(task)))
     journal.known_last_seq = max((head.seq for head in heads if head is not None), default=0)
     prefix = journal_prefix(task)
-    keys = [row.key for row in store.list(prefix) if re.fullmatch(r"[0-9]{10}\.json", row.key[len(prefix) :])]
-    firsts = [int(key[len(prefix) : -len(".json")]) for key in keys]
-    bodies = _bodies(store, keys)
+    objects = [
+        row.key for row in store.list(prefix) if re.fullmatch(r"[0-9]{10}\.json", row.key[len(prefix) :])
+    ]
+    firsts = [int(key[len(prefix) : -len(".json")]) for key in objects]
+    bodies = _bodies(store, objects)
     for first, after, body in zip(firsts, [*firsts, 0][1:], bodies, strict=True):
-        plains = _of_object(body) if isinstance(body, bytes) else body
+        plains = _of_object(body, keys, journal, first) if isinstance(body, bytes) else body
         if isinstance(plains, str):
             last = min(max(first, after - 1), first + MAX_BATCH_RECORDS)
             journal.found += [Found(seq=seq, problem=plains) for seq in range(first, last + 1)]
@@ -312,7 +321,7 @@ def _task_in_store(store: Store, task: str) -> TaskJournal:
     return journal
 
 
-def _of_object(body: bytes) -> list[Any] | str:
+def _of_object(body: bytes, keys: KeyRing | None, journal: TaskJournal, first_seq: int) -> list[Any] | str:
     """The records of an object, or what is wrong with it."""
     try:
         document = json.loads(body)
@@ -320,9 +329,17 @@ def _of_object(body: bytes) -> list[Any] | str:
         return "the object is damaged: not JSON"
     if not isinstance(document, dict):
         return "the object is damaged: no records in it"
-    schema, plains = document.get("schema"), document.get("records")
+    schema = document.get("schema")
     if type(schema) is int and schema > SCHEMA:
         return f"the object has schema {schema}; this fsnap reads up to {SCHEMA}: {NEWER}"
+    try:
+        if keys is not None and "seal" not in document:
+            journal.remark("it is not sealed, so anybody who can write to the store may have made it")
+            keys = None
+        document = open_batch(document, body, keys, journal.task, first_seq, "the object")
+    except FsnapError as problem:
+        return str(problem)
+    plains = document.get("records")
     return plains if isinstance(plains, list) and plains else "the object is damaged: no records in it"
 
 

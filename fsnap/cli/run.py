@@ -13,9 +13,9 @@ from typing import Any
 from fsnap import logs
 from fsnap.agent.attempts import identify, on_aws_batch
 from fsnap.agent.home import home_path
-from fsnap.agent.settings import RunSettings, checked_state_dirs
+from fsnap.agent.settings import RunSettings, checked_keys, checked_state_dirs
 from fsnap.cli.configfile import read_config
-from fsnap.cli.flags import setting
+from fsnap.cli.flags import key_path, setting
 from fsnap.core.model import Config
 from fsnap.errors import EXIT_NO_SUCH_COMMAND, FsnapError, NoSuchCommand, UnfitMachine, UsageError
 
@@ -134,6 +134,7 @@ def settings_from(arguments: argparse.Namespace, config: dict[str, Any]) -> RunS
     cwd = _cwd()
     store_url = value("store", f"file://{home}/store")
     state_dirs = checked_state_dirs(_list(value("state_dir")), cwd=cwd, home=home, store_url=store_url)
+    scratch = tuple(_existing(path, "--scratch") for path in _list(value("scratch")))
     proves_end = counted is not None and counted.proves_end
     batch = on_aws_batch(os.environ)
     return RunSettings(
@@ -145,7 +146,7 @@ def settings_from(arguments: argparse.Namespace, config: dict[str, Any]) -> RunS
         store_url=store_url,
         provider=value("provider", "auto"),
         state_dirs=state_dirs,
-        scratch=tuple(_existing(p, "--scratch") for p in _list(value("scratch"))),
+        scratch=scratch,
         exclude=_list(value("exclude")),
         append_only=_list(value("append_only")),
         include_inputs=_truth(value("include_inputs", False)),
@@ -159,6 +160,7 @@ def settings_from(arguments: argparse.Namespace, config: dict[str, Any]) -> RunS
         stdout=_path(value("stdout"), "--stdout"),
         stderr=_path(value("stderr"), "--stderr"),
         result_file=_path(value("result_file"), "--result-file"),
+        keys=checked_keys(key_path(value("key_file")), (*state_dirs, *scratch)),
         config=Config(
             lease_ms=int(_number(value("lease", 0 if proves_end else 120), "--lease") * 1000),
             after_commit=value("after_commit", "hold" if batch else "exit"),

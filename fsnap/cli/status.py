@@ -8,6 +8,7 @@ import shutil
 import sys
 
 from fsnap.agent.home import home_path, journal_path
+from fsnap.cli.flags import keys_of
 from fsnap.cli.render import to_json, to_text
 from fsnap.cli.sources import LocalSource, Look, Source, unknown
 from fsnap.clock import Clock, SystemClock
@@ -68,14 +69,17 @@ def _watch(source: Source, task: str | None, arguments: argparse.Namespace, cloc
 
 
 def _source(arguments: argparse.Namespace) -> Source:
-    """The store of the line or of ``FSNAP_STORE``; this node's journal where neither names one."""
+    """The store of the line or of ``FSNAP_STORE``; this node's journal where neither names one.
+
+    That is never sealed, so that no key is needed.
+    """
     url = arguments.store or os.environ.get("FSNAP_STORE")
     if not url:
         return LocalSource(journal_path(home_path(os.environ)))
     from fsnap.cli.storesource import open_source
 
     try:
-        return open_source(url)
+        return open_source(url, keys_of(arguments))
     except UsageError:
         raise
     except FsnapError as problem:

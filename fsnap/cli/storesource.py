@@ -18,12 +18,13 @@ from fsnap.cli.sources import Look, Read, Row, look_of, tried, unknown
 from fsnap.core.model import State, TaskState
 from fsnap.core.records import Record, check_chain
 from fsnap.core.status import Seen, Signs, SnapshotView, TaskView, moment, sample_of_beat, seen_of, view_of
-from fsnap.errors import NewerSchema
+from fsnap.errors import NewerSchema, NotSealed, SealError
 from fsnap.ids import task_from_key
-from fsnap.journal.heads import Head, HeadSnapshot, read_all
+from fsnap.journal.heads import Head, HeadSnapshot, newest_head, read_all
 from fsnap.journal.heartbeat import Beat, Heartbeat
 from fsnap.journal.mirror import journal_object, journal_prefix
 from fsnap.journal.rows import decode_batch
+from fsnap.keys import KeyRing
 from fsnap.stores.base import Store
 from fsnap.stores.urls import open_store
 
@@ -33,6 +34,7 @@ EXACT_TASKS = 50
 LONG_JOURNAL = 64
 """Objects; an overview takes a longer journal's head instead, where that is as new."""
 
+NAMES_SHOWN = 3
 READERS = 8
 PATIENCE_S = 10.0
 
@@ -43,24 +45,55 @@ R = TypeVar("R")
 class StoreSource:
     """A store, of which *readers* objects are read at once.
 
-    Journals that were read once are only read on from there.
+    Journals that were read once are only read on from there.  A sealed task whose key is not
+    in *keys* is shown from its head; one that is not sealed where there are *keys* is shown
+    too, since nothing is done on the strength of it.  Notes say which.
     """
 
-    def __init__(self, store: Store, *, readers: int) -> None:
+    def __init__(self, store: Store, *, readers: int, keys: KeyRing | None = None) -> None:
         self._store = store
         self._readers = readers
+        self._keys = keys
         self._known: dict[str, Read] = {}
+        self._sealed: dict[str, str] = {}
+        self._plain: set[str] = set()
 
     def look(self, task: str | None, now: datetime) -> Look:
         if task is not None:
-            read = self._follow(task, self._objects(task), self._readers)
-            if not read.state.seq:
-                raise unknown(task, f"{self._store.url} has no journal of it")
-            return Look(source=self._store.url, now=now, views=(self._view(read, now),))
+            view = self._one(task, now)
+            return Look(source=self._store.url, now=now, views=(view,), notes=tuple(self._remarks([task])))
         heads = {head.task: head for head in read_all(self._store)}
         if len(heads) > EXACT_TASKS:
             return self._from_heads(heads, now)
         return self._from_journals(heads, now)
+
+    def _one(self, task: str, now: datetime) -> TaskView:
+        try:
+            read = self._follow(task, self._objects(task), self._readers)
+        except SealError as problem:
+            found = newest_head(self._store, task)
+            if found is None:
+                raise
+            return self._shut(task, found, problem, now)
+        if not read.state.seq:
+            raise unknown(task, f"{self._store.url} has no journal of it")
+        return self._view(read, now)
+
+    def _shut(self, task: str, head: Head, problem: SealError, now: datetime) -> TaskView:
+        """What may be seen of a journal that does not open here."""
+        self._sealed[task] = str(problem)
+        return view_of(_seen_of_head(head), Signs(), now)
+
+    def _remarks(self, tasks: list[str]) -> list[str]:
+        """Which of *tasks* did not open, and which are not sealed though there are keys."""
+        sealed = [task for task in tasks if task in self._sealed]
+        plain = [task for task in tasks if task in self._plain]
+        notes = []
+        if sealed:
+            notes.append(f"of {_names(sealed)} only the head is shown: {self._sealed[sealed[0]]}")
+        if plain:
+            notes.append(f"not sealed, so whoever can write to the store may have made it: {_names(plain)}")
+        return notes
 
     def _from_heads(self, heads: dict[str, Head], now: datetime) -> Look:
         seen = [tried(task, lambda task: _seen_of_head(heads[task])) for task in sorted(heads)]
@@ -68,7 +101,9 @@ class StoreSource:
         notes = ["of this many tasks the heads are shown, not the journals"]
         beats: dict[str, Beat | None] = {}
         if len(live) <= EXACT_TASKS:
-            read = _in_parallel(lambda task: Heartbeat.read(self._store, task), live, self._readers)
+            # A head without a command is a sealed task's, whose heartbeat takes a key.
+            live = [task for task in live if self._keys or heads[task].command]
+            read = _in_parallel(lambda task: self._beat(task, heads[task]), live, self._readers)
             beats = dict(zip(live, read, strict=True))
         else:
             notes.append("nor heartbeats and margins; name a TASK to see them")
@@ -91,21 +126,27 @@ class StoreSource:
 
         def row(task: str) -> Row[TaskView]:
             head = heads.get(task)
-            found = tried(task, lambda task: self._overview_row(task, head, now))
+            try:
+                found = tried(task, lambda task: self._overview_row(task, head, now))
+            except SealError as problem:
+                if head is None:
+                    return Row(task=task, found=None, error=str(problem))
+                return Row(task=task, found=self._shut(task, head, problem, now))
             if found.error and head is not None:
                 shown = tried(task, lambda _: view_of(_seen_of_head(head), Signs(), now))
                 return Row(task=task, found=shown.found, error=found.error)
             return found
 
         wanted = sorted({*heads, *names[:most]})
-        return look_of(self._store.url, now, _in_parallel(row, wanted, self._readers), notes)
+        rows = _in_parallel(row, wanted, self._readers)
+        return look_of(self._store.url, now, rows, [*notes, *self._remarks(wanted)])
 
     def _overview_row(self, task: str, head: Head | None, now: datetime) -> TaskView | None:
         """``None`` for a head whose journal is gone."""
         objects = self._objects(task)
         if head is not None and len(objects) > LONG_JOURNAL and head.seq >= objects[-1]:
             seen = _seen_of_head(head)
-            signs = _signs_of_beat(Heartbeat.read(self._store, task)) if seen.live else Signs()
+            signs = _signs_of_beat(self._beat(task, head)) if seen.live else Signs()
             return view_of(seen, signs, now)
         read = self._follow(task, objects, 1)
         return self._view(read, now) if read.state.seq else None
@@ -114,8 +155,12 @@ class StoreSource:
         seen = seen_of(read.state)
         if not seen.live:
             return view_of(seen, Signs(), now)
-        beat = Heartbeat.read(self._store, seen.task)
+        keys = None if seen.task in self._plain else self._keys
+        beat = Heartbeat.read(self._store, seen.task, keys)
         return view_of(seen, read.signs(beat, known=True), now)
+
+    def _beat(self, task: str, head: Head) -> Beat | None:
+        return Heartbeat.read(self._store, task, None if head.command else self._keys)
 
     def _objects(self, task: str) -> list[int]:
         """The numbers of *task*'s journal objects that are to be read: the last known one, and newer ones."""
@@ -146,22 +191,32 @@ class StoreSource:
 
     def _records(self, task: str, number: int) -> list[Record]:
         key = journal_object(task, number)
-        return decode_batch(task, self._store.get(key), f"{self._store.url}: {key}")[1]
+        body, where = self._store.get(key), f"{self._store.url}: {key}"
+        try:
+            return decode_batch(task, body, where, first_seq=number, keys=self._keys)[1]
+        except NotSealed:
+            self._plain.add(task)
+            return decode_batch(task, body, where)[1]
 
 
-def open_source(url: str) -> StoreSource:
+def open_source(url: str, keys: KeyRing | None = None) -> StoreSource:
     """The store at *url*, which is never made.
 
     :class:`~fsnap.errors.UsageError` for a bad URL; :class:`~fsnap.errors.StoreError`.
     """
     store = open_store(url, create=False)
     if store.url.startswith("file:"):
-        return StoreSource(store, readers=1)
+        return StoreSource(store, readers=1, keys=keys)
     from fsnap.clock import SystemClock
     from fsnap.stores.retrying import Patience, RetryingStore
 
     patience = Patience(attempts=3, base_s=0.2, cap_s=1.0, total_s=PATIENCE_S)
-    return StoreSource(RetryingStore(store, patience=patience, clock=SystemClock()), readers=READERS)
+    retrying = RetryingStore(store, patience=patience, clock=SystemClock())
+    return StoreSource(retrying, readers=READERS, keys=keys)
+
+
+def _names(tasks: list[str]) -> str:
+    return ", ".join(tasks) if len(tasks) <= NAMES_SHOWN else f"{tasks[0]} and {len(tasks) - 1} more"
 
 
 def open_for_work(url: str | None) -> Store:

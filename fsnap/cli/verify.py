@@ -7,14 +7,16 @@ import json
 import sys
 from dataclasses import dataclass
 
+from fsnap.cli.flags import keys_of
 from fsnap.cli.render import plain, size
 from fsnap.cli.sources import unknown
 from fsnap.cli.storesource import open_for_work
 from fsnap.core.fold import fold_all
 from fsnap.core.model import SnapshotRef, TaskState
-from fsnap.errors import CorruptData, NewerSchema, UsageError
+from fsnap.errors import CorruptData, NewerSchema, SealError, UsageError
 from fsnap.ids import check_task_id, task_key
 from fsnap.journal.mirror import read_records
+from fsnap.keys import KeyRing
 from fsnap.snapshots.fetch import Snapshot
 from fsnap.stores.base import Store
 
@@ -43,17 +45,17 @@ class Checked:
 def verify(arguments: argparse.Namespace) -> int:
     """Print it; 0 every byte is right, 1 damage, or no such task, 2 there is no snapshot to verify.
 
-    :class:`~fsnap.errors.UsageError`, :class:`~fsnap.errors.StoreError`.
+    :class:`~fsnap.errors.UsageError`, :class:`~fsnap.errors.SealError`, :class:`~fsnap.errors.StoreError`.
     """
     task = check_task_id(arguments.task, "TASK")
-    store = open_for_work(arguments.store)
-    state = fold_all(TaskState(task=task), read_records(store, task))
+    store, keys = open_for_work(arguments.store), keys_of(arguments)
+    state = fold_all(TaskState(task=task), read_records(store, task, keys))
     if not state.seq:
         raise unknown(task, f"{store.url} has no journal of it")
     refs = _wanted(state, arguments.snapshot)
     checked = []
     for ref in refs:
-        result = _check(store, state, ref)
+        result = _check(store, state, ref, keys)
         checked.append(result)
         if not arguments.json:
             sys.stdout.write(_line(result))
@@ -75,7 +77,7 @@ def _wanted(state: TaskState, name: str | None) -> list[SnapshotRef]:
     return refs
 
 
-def _check(store: Store, state: TaskState, ref: SnapshotRef) -> Checked:
+def _check(store: Store, state: TaskState, ref: SnapshotRef, keys: KeyRing | None) -> Checked:
     packs = chunks = read_bytes = 0
     try:
         snapshot = Snapshot.open(
@@ -83,11 +85,12 @@ def _check(store: Store, state: TaskState, ref: SnapshotRef) -> Checked:
             prefix=f"tasks/{task_key(state.task)}",
             snapshot_id=ref.id,
             manifest_digest=ref.manifest,
+            keys=keys,
         )
         report = snapshot.verify()
         packs, chunks, read_bytes = report.packs, report.chunks, report.bytes
         problems = report.problems
-    except (CorruptData, NewerSchema) as problem:
+    except (CorruptData, NewerSchema, SealError) as problem:
         problems = (" ".join(str(problem).split()),)
     return Checked(
         id=ref.id,

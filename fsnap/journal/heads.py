@@ -58,7 +58,7 @@ class Head:
     since: str
     node: str
     command: str
-    """As a shell would take it, cut where it is long; empty where the journal is sealed."""
+    """As a shell would take it, cut where it is long; empty where the journal is sealed, as is ``node``."""
     held: bool
     lease_ms: int
     provider: str
@@ -83,8 +83,8 @@ def head_prefix(task: str) -> str:
     return f"{PREFIX}{task_key(task)}/"
 
 
-def head_of(state: TaskState, *, with_command: bool = True) -> Head:
-    """What a listing may show of *state*."""
+def head_of(state: TaskState, *, sealed: bool = False) -> Head:
+    """What a listing may show of *state*, whose journal is perhaps *sealed*."""
     ref = state.usable[0] if state.usable else None
     return Head(
         task=state.task,
@@ -92,8 +92,8 @@ def head_of(state: TaskState, *, with_command: bool = True) -> Head:
         epoch=state.epoch,
         state=state.state.value,
         since=state.since[:TEXT_CHARS],
-        node=state.holder.node[:NODE_CHARS] if state.holder else "",
-        command=_cut(shlex.join(state.command), COMMAND_CHARS) if with_command else "",
+        node=state.holder.node[:NODE_CHARS] if state.holder and not sealed else "",
+        command="" if sealed else _cut(shlex.join(state.command), COMMAND_CHARS),
         held=state.held,
         lease_ms=state.config.lease_ms,
         provider=state.config.provider.split(":", 1)[0][:TEXT_CHARS],
@@ -117,19 +117,26 @@ def head_key(head: Head) -> str:
     return key
 
 
-def publish(store: Store, state: TaskState, *, with_command: bool = True) -> None:
+def publish(store: Store, state: TaskState, *, sealed: bool = False) -> None:
     """Write the head of *state* and remove this task's older ones, or this one if it is the older.
 
-    *with_command* is false where the journal is sealed.  :class:`~fsnap.errors.StoreError`
-    when the store fails; then old ones may stay, and readers take the newest.
+    Where the journal is *sealed* it names neither command nor node.
+    :class:`~fsnap.errors.StoreError` when the store fails; then old ones may stay, and
+    readers take the newest.
     """
-    key = head_key(head_of(state, with_command=with_command))
+    key = head_key(head_of(state, sealed=sealed))
     store.put(key, b"")
     listed = [row.key for row in store.list(head_prefix(state.task))]
     newest = max((_seq(other) for other in listed), default=state.seq)
     for other in listed:
         if _seq(other) < newest or (newest == state.seq and other != key):
             store.delete(other)
+
+
+def newest_head(store: Store, task: str) -> Head | None:
+    """The newest head of *task*, if there is one."""
+    found = (head_from_key(row.key) for row in store.list(head_prefix(task)))
+    return max((head for head in found if head is not None), key=lambda head: head.seq, default=None)
 
 
 def read_all(store: Store) -> Iterator[Head]:

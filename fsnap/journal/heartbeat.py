@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fsnap.core.records import canonical
-from fsnap.errors import ObjectMissing
-from fsnap.ids import task_key
+from fsnap.errors import CorruptData, ObjectMissing, SealError
+from fsnap.journal.sealing import heartbeat_object, open_beat, seal_beat
+from fsnap.keys import KeyRing
 from fsnap.stores.base import Store
 
 SCHEMA = 1
@@ -36,11 +37,14 @@ class Heartbeat:
     @staticmethod
     def key(task: str) -> str:
         """The key of *task*'s heartbeat."""
-        return f"tasks/{task_key(task)}/heartbeat"
+        return heartbeat_object(task)
 
     @staticmethod
-    def put(store: Store, task: str, beat: Beat) -> None:
-        """Replace the heartbeat of *task*; :class:`~fsnap.errors.StoreError` when the store fails."""
+    def put(store: Store, task: str, beat: Beat, keys: KeyRing | None = None) -> None:
+        """Replace the heartbeat of *task*, sealed where there are *keys*.
+
+        :class:`~fsnap.errors.StoreError` when the store fails.
+        """
         document = {
             "schema": SCHEMA,
             "node": beat.node,
@@ -49,17 +53,22 @@ class Heartbeat:
             "at": beat.at,
             "sample": beat.sample,
         }
+        if keys is not None:
+            document = seal_beat(document, keys, task)
         store.put(Heartbeat.key(task), canonical(document))
 
     @staticmethod
-    def read(store: Store, task: str) -> Beat | None:
+    def read(store: Store, task: str, keys: KeyRing | None = None) -> Beat | None:
         """The last heartbeat of *task*; ``None`` when there is none, or none that can be understood.
 
+        One that does not open with *keys*, or that is plain where there are some, cannot be.
         Fields that a newer writer added are passed over.
         """
         try:
             document = json.loads(store.get(Heartbeat.key(task)))
-        except (ObjectMissing, ValueError, RecursionError):
+            if isinstance(document, dict):
+                document = open_beat(document, keys, task)
+        except (ObjectMissing, ValueError, RecursionError, CorruptData, SealError):
             return None
         if not isinstance(document, dict):
             return None

@@ -24,6 +24,7 @@ from fsnap.journal.errors import LOCAL_HINT
 from fsnap.journal.node import NodeFile, NodeNotice
 from fsnap.journal.rows import Batch, Plain
 from fsnap.journal.schema import set_aside
+from fsnap.keys import KeyRing
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -66,6 +67,8 @@ class Journal(NodeFile):
     def __init__(self, path: Path, connection: sqlite3.Connection, database: Database | None) -> None:
         super().__init__(path, connection, database)
         self._folded: dict[str, TaskState] = {}
+        self.keys: KeyRing | None = None
+        """What objects for the store are sealed with; records here never are."""
 
     def tasks(self) -> list[str]:
         """Every task that has a record here, sorted."""
@@ -143,7 +146,8 @@ class Journal(NodeFile):
     def kept_batch(self, task: str) -> Batch | None:
         """The object under way, exactly as it was first put.
 
-        :class:`~fsnap.errors.CorruptData` when its bytes are not what was kept.
+        :class:`~fsnap.errors.CorruptData` when its bytes are not what was kept;
+        :class:`~fsnap.errors.SealError` when it was sealed with a key that is not here now.
         """
         kept = self._rows("SELECT * FROM batches WHERE task = ?", task)
         if not kept:
@@ -152,7 +156,7 @@ class Journal(NodeFile):
         where = f"journal {self._path}: the kept batch {kept[0]['first_seq']} of {task}"
         if hashlib.sha256(body).hexdigest() != kept[0]["sha256"]:
             raise CorruptData(f"{where} is damaged", hint=LOCAL_HINT)
-        return rows.decode_batch(task, body, where)[0]
+        return rows.decode_batch(task, body, where, first_seq=kept[0]["first_seq"], keys=self.keys)[0]
 
     def keep_batch(self, task: str, nonce: Callable[[], str]) -> Batch | None:
         """The object to put next, durable here before its first put; ``None`` when all is mirrored.
@@ -169,7 +173,7 @@ class Journal(NodeFile):
             if not tail:
                 return None
             plains = [rows.from_row(row) for row in self._record_rows(task, start, limit=len(tail))]
-            batch = rows.encode_batch(task, _bounded(plains), nonce())
+            batch = rows.encode_batch(task, _bounded(plains), nonce(), self.keys)
             database.table("batches").insert(
                 {
                     "task": task,

@@ -19,12 +19,15 @@ from concurrent.futures import ThreadPoolExecutor
 from fsnap.core.model import TaskState
 from fsnap.core.records import Record, check_chain
 from fsnap.crashpoints import CrashPoint, reach
-from fsnap.errors import CorruptData, Fenced, NewerSchema, ObjectExists, ObjectMissing
-from fsnap.ids import task_key
+from fsnap.errors import CorruptData, Fenced, NewerSchema, ObjectExists, ObjectMissing, SealError
 from fsnap.journal.errors import StoreBehind
 from fsnap.journal.local import NO_RECORDS, Head, Journal
 from fsnap.journal.rows import MIRROR_HINT, Batch, decode_batch
+from fsnap.journal.sealing import journal_object, journal_prefix
+from fsnap.keys import KeyRing
 from fsnap.stores.base import Store
+
+__all__ = ["LOST", "Mirror", "journal_object", "journal_prefix", "read_records"]
 
 READERS = 8
 """Objects read at once: a journal is many small ones, and each costs a round trip."""
@@ -37,23 +40,14 @@ _Fetched = tuple[Batch, list[Record], str]
 _NAME = re.compile(r"([0-9]{10})\.json")
 
 
-def journal_prefix(task: str) -> str:
-    """Where *task*'s journal objects are, with a trailing ``/``."""
-    return f"tasks/{task_key(task)}/journal/"
-
-
-def journal_object(task: str, first_seq: int) -> str:
-    """The key of the object that begins with record *first_seq*."""
-    return f"{journal_prefix(task)}{first_seq:010d}.json"
-
-
-def read_records(store: Store, task: str) -> list[Record]:
+def read_records(store: Store, task: str, keys: KeyRing | None = None) -> list[Record]:
     """All of *task*'s records in *store*, checked; for looking, without a local journal.
 
-    :class:`~fsnap.errors.CorruptData` and :class:`~fsnap.errors.NewerSchema` name the
-    object, :class:`~fsnap.errors.StoreError` when the store fails.
+    :class:`~fsnap.errors.CorruptData`, :class:`~fsnap.errors.NewerSchema` and
+    :class:`~fsnap.errors.SealError` name the object, :class:`~fsnap.errors.StoreError` when
+    the store fails.
     """
-    fetched = _fetch(store, task, 1, READERS)
+    fetched = _fetch(store, task, 1, READERS, keys)
     _chained(task, NO_RECORDS, fetched)
     return [record for _, records, _ in fetched for record in records]
 
@@ -62,7 +56,7 @@ class Mirror:
     """One task's journal in the store, as one holder or claimant sees it.  Safe to call from several threads.
 
     *nonce* gives text that nobody else gives.  *readers* bounds how many objects are
-    read at once.
+    read at once.  With *journal*'s keys all objects are sealed, and must be.
 
     Once it has raised :class:`~fsnap.errors.Fenced` it does so at each call until
     :meth:`pull`: nothing is written on top of the record that superseded this holder.
@@ -88,7 +82,8 @@ class Mirror:
         records that were damaged here come back from the store.
         :class:`~fsnap.errors.CorruptData` names the object that is damaged or missing;
         :class:`~fsnap.journal.errors.StoreBehind` when the store lacks what it had;
-        :class:`~fsnap.errors.NewerSchema`; :class:`~fsnap.errors.StoreError`.
+        :class:`~fsnap.errors.NewerSchema`; :class:`~fsnap.errors.SealError`;
+        :class:`~fsnap.errors.StoreError`.
         """
         with self._lock:
             self._absorb()
@@ -150,7 +145,7 @@ class Mirror:
         first_seq = self._at.seq + 1
         try:
             foreign = self._absorb()
-        except (CorruptData, NewerSchema) as problem:
+        except (CorruptData, NewerSchema, SealError) as problem:
             if not self._is_superseded():
                 raise
             self._journal.orphan_tail(self._task, f"record {first_seq} in the store can't be read here")
@@ -208,7 +203,7 @@ class Mirror:
         return _chained(self._task, known, fetched[1:])
 
     def _fetch(self, first_seq: int) -> list[_Fetched]:
-        return _fetch(self._store, self._task, first_seq, self._readers)
+        return _fetch(self._store, self._task, first_seq, self._readers, self._journal.keys)
 
     def _our_batches(self) -> list[Batch]:
         """Objects that this node may have put without knowing whether they won."""
@@ -240,7 +235,7 @@ def _listed(store: Store, task: str, first_seq: int) -> Iterator[tuple[int, str]
             yield int(match[1]), row.key
 
 
-def _fetch(store: Store, task: str, first_seq: int, readers: int) -> list[_Fetched]:
+def _fetch(store: Store, task: str, first_seq: int, readers: int, keys: KeyRing | None) -> list[_Fetched]:
     """Every object from *first_seq* on, digests checked, the chain not."""
     listed = list(_listed(store, task, first_seq))
 
@@ -251,7 +246,7 @@ def _fetch(store: Store, task: str, first_seq: int, readers: int) -> list[_Fetch
             body = store.get(key)
         except ObjectMissing as missing:
             raise CorruptData(f"{where} is listed and cannot be read", hint=MIRROR_HINT) from missing
-        batch, records = decode_batch(task, body, where)
+        batch, records = decode_batch(task, body, where, first_seq=seq, keys=keys)
         if records[0].seq != seq:
             raise CorruptData(f"{where} begins with record {records[0].seq}", hint=MIRROR_HINT)
         return batch, records, where

@@ -14,7 +14,9 @@ from typing import Any
 
 from fsnap.core.model import SCHEMA
 from fsnap.core.records import Record, canonical, record_from_plain
-from fsnap.errors import CorruptData, NewerSchema
+from fsnap.errors import CorruptData, NewerSchema, SealBroken
+from fsnap.journal.sealing import open_batch, seal_batch
+from fsnap.keys import KeyRing
 
 Plain = dict[str, Any]
 
@@ -99,19 +101,27 @@ def checked(plain: Any) -> Record:
     return record
 
 
-def encode_batch(task: str, records: Sequence[Plain], nonce: str) -> Batch:
-    """*records* as an object that no other writer makes the same; ``ValueError`` for an empty *nonce*."""
+def encode_batch(task: str, records: Sequence[Plain], nonce: str, keys: KeyRing | None = None) -> Batch:
+    """*records* as an object that no other writer makes the same, sealed where there are *keys*.
+
+    ``ValueError`` for an empty *nonce*.
+    """
     if not nonce:
         raise ValueError("a batch needs a nonce")
-    body = canonical({"schema": SCHEMA, "nonce": nonce, "records": list(records)})
-    return Batch(task=task, records=tuple(records), nonce=nonce, body=body)
+    document: dict[str, Any] = {"schema": SCHEMA, "nonce": nonce, "records": list(records)}
+    if keys is not None:
+        document = seal_batch(document, keys, task, int(records[0]["seq"]))
+    return Batch(task=task, records=tuple(records), nonce=nonce, body=canonical(document))
 
 
-def decode_batch(task: str, body: bytes, where: str) -> tuple[Batch, list[Record]]:
-    """The records of the object *body* that was read from *where*.
+def decode_batch(
+    task: str, body: bytes, where: str, *, first_seq: int = 0, keys: KeyRing | None = None
+) -> tuple[Batch, list[Record]]:
+    """The records of the object *body* that was read from *where*, where record *first_seq* begins.
 
-    Digests are checked, the chain is not.  :class:`~fsnap.errors.CorruptData` and
-    :class:`~fsnap.errors.NewerSchema` name *where*.
+    Digests are checked, the chain is not.  :class:`~fsnap.errors.CorruptData`,
+    :class:`~fsnap.errors.NewerSchema`, and a :class:`~fsnap.errors.SealError` where the
+    object and *keys* do not go together, name *where*.
     """
     try:
         document = json.loads(body)
@@ -119,6 +129,7 @@ def decode_batch(task: str, body: bytes, where: str) -> tuple[Batch, list[Record
             raise CorruptData("not an object with a schema")
         if document["schema"] > SCHEMA:
             raise NewerSchema(f"schema {document['schema']}; this fsnap reads up to {SCHEMA}")
+        document = open_batch(document, body, keys, task, first_seq, where)
         plains = document.get("records")
         nonce = document.get("nonce")
         if not isinstance(plains, list) or not plains or not isinstance(nonce, str) or not nonce:
@@ -126,6 +137,8 @@ def decode_batch(task: str, body: bytes, where: str) -> tuple[Batch, list[Record
         records = [checked(plain) for plain in plains]
     except NewerSchema as newer:
         raise NewerSchema(f"{where}: {newer}") from newer
+    except SealBroken:
+        raise
     except CorruptData as problem:
         raise CorruptData(f"{where}: {problem}", hint=MIRROR_HINT) from problem
     except (ValueError, RecursionError) as problem:

@@ -78,8 +78,9 @@ def seal_beat(document: dict[str, Any], keys: KeyRing, task: str) -> dict[str, A
     return {"schema": document["schema"], "seal": envelope}
 
 
-def open_beat(document: dict[str, Any], keys: KeyRing | None, task: str, where: str) -> Any:
+def open_beat(document: dict[str, Any], keys: KeyRing | None, task: str) -> Any:
     """What was sealed in the heartbeat *document*; raises as :func:`open_batch` does."""
+    where = heartbeat_object(task)
     if "seal" not in document:
         if keys is not None:
             raise not_sealed(where)

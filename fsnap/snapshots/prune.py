@@ -11,9 +11,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from fsnap.core import manifest as manifests
-from fsnap.errors import CorruptData, NewerSchema, ObjectMissing
+from fsnap.errors import CorruptData, NewerSchema, ObjectMissing, SealError
+from fsnap.keys import KeyRing
 from fsnap.snapshots import layout
+from fsnap.snapshots.sealing import open_manifest
 
 if TYPE_CHECKING:
     from fsnap.stores.base import Store
@@ -40,6 +41,7 @@ def prune(
     kept: Collection[str],
     known: Known,
     step: Callable[[], None] = lambda: None,
+    keys: KeyRing | None = None,
 ) -> Pruned:
     """Delete every snapshot below *prefix* that is none of *kept* and older than the newest of them.
 
@@ -47,15 +49,16 @@ def prune(
 
     For the task's holder, while it captures nothing.  *step* is called before each delete and may raise.
     :class:`~fsnap.errors.CorruptData` when the manifest of a kept snapshot can't be read: nothing is
-    deleted then, since its packs are not known.  :class:`~fsnap.errors.StoreError`.
+    deleted then, since its packs are not known; so with :class:`~fsnap.errors.SealError` when it does
+    not open with *keys*.  :class:`~fsnap.errors.StoreError`.
     """
     newest = max(kept)
     there = _snapshot_ids(store, prefix)
     dropped = sorted(name for name in there if name < newest and name not in kept)
-    needed = set[str]().union(*(_kept_packs(store, prefix, name) for name in kept))
+    needed = set[str]().union(*(_kept_packs(store, prefix, name, keys) for name in kept))
     gone: set[str] = set()
     for name in dropped:
-        packs = _dropped_packs(store, prefix, name) - needed - gone
+        packs = _dropped_packs(store, prefix, name, keys) - needed - gone
         for pack_id in packs:
             known.evict_pack(pack_id)
         for pack_id in sorted(packs):
@@ -74,22 +77,25 @@ def _snapshot_ids(store: Store, prefix: str) -> set[str]:
     return {name for name in names if layout.is_snapshot_id(name)}
 
 
-def _kept_packs(store: Store, prefix: str, snapshot_id: str) -> frozenset[str]:
+def _kept_packs(store: Store, prefix: str, snapshot_id: str, keys: KeyRing | None) -> frozenset[str]:
     try:
-        return manifest_packs(store, prefix, snapshot_id)
+        return manifest_packs(store, prefix, snapshot_id, keys)
     except ObjectMissing as missing:
         raise CorruptData(f"the manifest of the snapshot {snapshot_id} is missing") from missing
 
 
-def _dropped_packs(store: Store, prefix: str, snapshot_id: str) -> frozenset[str]:
+def _dropped_packs(store: Store, prefix: str, snapshot_id: str, keys: KeyRing | None) -> frozenset[str]:
     """None for a snapshot whose manifest tells nothing: its packs are left to ``gc``."""
     try:
-        return manifest_packs(store, prefix, snapshot_id)
-    except (ObjectMissing, CorruptData, NewerSchema):
+        return manifest_packs(store, prefix, snapshot_id, keys)
+    except (ObjectMissing, CorruptData, NewerSchema, SealError):
         return frozenset()
 
 
-def manifest_packs(store: Store, prefix: str, snapshot_id: str) -> frozenset[str]:
+def manifest_packs(
+    store: Store, prefix: str, snapshot_id: str, keys: KeyRing | None = None
+) -> frozenset[str]:
     """The packs that a snapshot's manifest names."""
     key = layout.manifest_key(prefix, snapshot_id)
-    return frozenset(pack.id for pack in manifests.decode(store.get(key), where=key).packs)
+    manifest, _ = open_manifest(store.get(key), keys, prefix=prefix, snapshot_id=snapshot_id, where=key)
+    return frozenset(pack.id for pack in manifest.packs)

@@ -20,6 +20,7 @@ from fsnap.core.records import Record, record_to_plain
 from fsnap.journal import rows
 from fsnap.journal.local import MAX_BATCH_RECORDS, NO_RECORDS, Head, Orphan, _bounded
 from fsnap.journal.rows import Batch, Plain
+from fsnap.keys import KeyRing
 
 _RECORDS: dict[str, Record] = {}
 """Records by their digest, which covers all of them: decoded once."""
@@ -58,6 +59,7 @@ class MemoryJournal:
 
     def __init__(self) -> None:
         self._tasks: dict[str, _Task] = {}
+        self.keys: KeyRing | None = None
 
     def _task(self, task: str) -> _Task:
         return self._tasks.setdefault(task, _Task())

@@ -205,7 +205,7 @@ def _decoding(decode: Callable[..., Any]) -> Callable[..., Any]:
     """The same bytes are the same records."""
     known: dict[tuple[str, bytes], Batch] = {}
 
-    def decode_once(task: str, body: bytes, where: str) -> Any:
+    def decode_once(task: str, body: bytes, where: str, **_: Any) -> Any:
         batch = known.get((task, body))
         if batch is None:
             batch, records = decode(task, body, where)
@@ -235,7 +235,7 @@ def installed(world: World) -> Iterator[None]:
         (mirror, "ThreadPoolExecutor", NoPool),
         (mirror, "decode_batch", decode_batch),
         (chart, "_fire", _fire),
-        (ledger, "heads", SimpleNamespace(publish=lambda store, state: None)),
+        (ledger, "heads", SimpleNamespace(publish=lambda store, state, sealed: None)),
         (claiming, "identity", _Identity(world)),
         (recovery, "start_ticks", _Identity(world).start_ticks),
         (service, "token_hex", lambda length: f"{world.rng.getrandbits(length * 8):0{length * 2}x}"),

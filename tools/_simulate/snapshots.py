@@ -108,6 +108,7 @@ class SimKnown:
     packs: set[str] = field(default_factory=set)
     pages: object = None
     """There are no pages in here, so there are no deltas either."""
+    key_id: str = ""
 
     def learn(self, index: Any) -> None:
         for packs in index.trees.values():
@@ -117,7 +118,7 @@ class SimKnown:
         self.packs.discard(pack_id)
 
 
-def manifest_packs(store: Store, prefix: str, snapshot_id: str) -> frozenset[str]:
+def manifest_packs(store: Store, prefix: str, snapshot_id: str, keys: object = None) -> frozenset[str]:
     """Stands in for the function of :mod:`fsnap.snapshots.prune`."""
     trees = json.loads(store.get(manifest_key(prefix, snapshot_id)))["trees"]
     return frozenset(name for names in trees.values() for name in names)
@@ -126,7 +127,9 @@ def manifest_packs(store: Store, prefix: str, snapshot_id: str) -> frozenset[str
 class SimCapture:
     """Stands in for :class:`fsnap.snapshots.capture.Capture`."""
 
-    def __init__(self, *, store: Store, prefix: str, snapshot_id: str, known: SimKnown, clock: Any) -> None:
+    def __init__(
+        self, *, store: Store, prefix: str, snapshot_id: str, known: SimKnown, clock: Any, key: Any = None
+    ) -> None:
         self._store = store
         self._prefix = prefix
         self._id = snapshot_id
@@ -197,7 +200,9 @@ class SimSnapshot:
         self.index = SimpleNamespace(trees=document["trees"], streams=())
 
     @classmethod
-    def open(cls, *, store: Store, prefix: str, snapshot_id: str, manifest_digest: str | None) -> SimSnapshot:
+    def open(
+        cls, *, store: Store, prefix: str, snapshot_id: str, manifest_digest: str | None, keys: Any = None
+    ) -> SimSnapshot:
         try:
             data = store.get(manifest_key(prefix, snapshot_id))
         except ObjectMissing as missing:

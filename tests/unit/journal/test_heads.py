@@ -84,7 +84,7 @@ def test_a_head_is_all_in_its_key(store: Store) -> None:
 
 
 def test_a_sealed_journal_shows_no_command(store: Store) -> None:
-    publish(store, STATE, with_command=False)
+    publish(store, STATE, sealed=True)
     assert [head.command for head in read_all(store)] == [""]
 
 
