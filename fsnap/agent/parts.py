@@ -73,18 +73,7 @@ class Parts:
             clock=clock,
             run_ms=self.run_clock.run_ms,
         )
-        self.restorer = Restorer(
-            capsules=self.capsules,
-            run_dir=run_dir,
-            trees=self.trees,
-            outputs=self.outputs,
-            store=work,
-            prefix=prefix,
-            known=self.capturer.known,
-            tcp=settings.tcp,
-            clock=clock,
-            keys=settings.keys,
-        )
+        self.restorer = self._make_restorer(work, prefix)
         self.pruner = Pruner(
             store=work,
             prefix=prefix,
@@ -106,6 +95,20 @@ class Parts:
         self.warm = self._make_warm(work, prefix)
         self.capsules.on_exit(self._on_capsule)
         self.claimant = self._make_claimant(node)
+
+    def _make_restorer(self, store: RetryingStore, prefix: str) -> Restorer:
+        return Restorer(
+            capsules=self.capsules,
+            run_dir=self.run_dir,
+            trees=self.trees,
+            outputs=self.outputs,
+            store=store,
+            prefix=prefix,
+            known=self.capturer.known,
+            tcp=self.settings.tcp,
+            clock=self.clock,
+            keys=self.settings.keys,
+        )
 
     def _make_warm(self, store: RetryingStore, prefix: str) -> Warm:
         return Warm(
