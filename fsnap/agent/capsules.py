@@ -109,7 +109,8 @@ class Capsules:
 
     def finish(self) -> Control:
         """Mount the overlays and connect to the init."""
-        assert self._launch is not None
+        if self._launch is None:
+            raise CapsuleError("the capsule was ended")
         control = self._launch.finish()
         self._launch = None
         self._attach(control)
@@ -154,12 +155,17 @@ class Capsules:
         if launch is not None:
             launch.abandon()
 
+    def live(self) -> Control:
+        """The connection to the capsule's init; :class:`CapsuleError` once the capsule was ended."""
+        if self.control is None:
+            raise CapsuleError("the capsule was ended")
+        return self.control
+
     def scratch(self) -> Path:
         """The scratch file systems, as this process reaches them."""
         if self._launch is not None:
             return self._launch.scratch
-        assert self.control is not None
-        return scratch_path(self.control.init_pid, self._run_dir.path)
+        return scratch_path(self.live().init_pid, self._run_dir.path)
 
     @property
     def gate(self) -> Path:
@@ -168,10 +174,8 @@ class Capsules:
 
     def proc(self) -> Path:
         """``/proc`` as the capsule sees it."""
-        assert self.control is not None
-        return Path(f"/proc/{self.control.init_pid}/root/proc")
+        return Path(f"/proc/{self.live().init_pid}/root/proc")
 
     def helpers(self) -> frozenset[int]:
         """PIDs, inside, of CRIU's processes."""
-        assert self.control is not None
-        return frozenset(self.control.request("hello")["helpers"].values())
+        return frozenset(self.live().request("hello")["helpers"].values())

@@ -171,8 +171,7 @@ class Capturer:
     # -- steps
 
     def _dump(self, job: Job, *, leave_running: bool) -> tuple[CriuRun, Path, int]:
-        control = self._capsules.control
-        assert control is not None
+        control = self._capsules.live()
         while control.request("hello")["frozen"]:
             # Its lease ran out with the store away; a dump of stopped processes would be restored stopped.
             job.checkpoint()
@@ -306,8 +305,7 @@ class Capturer:
         return emitted
 
     def _pipes(self) -> dict[str, int]:
-        control = self._capsules.control
-        assert control is not None
+        control = self._capsules.live()
         return {name: int(inode) for name, inode in control.request("hello")["pipes"].items()}
 
 

@@ -335,8 +335,7 @@ class Executor:
                 control.request("freeze")
 
     def _release(self, state: TaskState) -> None:
-        control = self._capsules.control
-        assert control is not None
+        control = self._capsules.live()
         self._lease.attach(control)
         ref = next(ref for ref in state.snapshots if ref.id == state.restoring_from)
         starts = {"stdout": ref.stdout_bytes, "stderr": ref.stderr_bytes}

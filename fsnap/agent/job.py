@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fsnap.agent.capsules import Capsules
+from fsnap.agent.loop import guarded
 from fsnap.errors import CapsuleError, CheckpointFailed
 
 CRIU_TIMEOUT_S = 600
@@ -89,11 +90,7 @@ class JobSlot:
         def run(job: Job) -> None:
             if before is not None:
                 before.join()
-            try:
-                work(job, token)
-            except BaseException as problem:
-                self._crash(problem)
-                raise
+            guarded(lambda: work(job, token), self._crash)
 
         self._job = Job(name, run)
         self._job.start()
@@ -122,8 +119,7 @@ class CriuRun:
 
     def spawn(self, argv: list[str], *, root_pid: int | None = None) -> None:
         """Start it; with *root_pid* it is a restore and gets the new output pipes."""
-        control = self._capsules.control
-        assert control is not None
+        control = self._capsules.live()
         while not self._capsules.events.empty():
             self._capsules.events.get()
         log = str(self._capsules.gate.with_name("criu.out"))
@@ -143,8 +139,7 @@ class CriuRun:
 
         :class:`LeaseOver` when that would let a restored tree run past its lease: the gate is closed still.
         """
-        control = self._capsules.control
-        assert control is not None
+        control = self._capsules.live()
         if control.request("gate", verdict=verdict).get("lease_over"):
             raise LeaseOver("the lease ran out before the restored tree was let go")
         self.at_gate = False

@@ -80,10 +80,18 @@ class Lease:
         Init may live in a time namespace of another offset, so the two clocks are compared first; however
         long its answer took, the end that init is told is never too late.
         """
+        self._meet(control)
+        self._arm(control)
+
+    def take_over(self, control: Control, lease_ms: int) -> None:
+        """A live capsule and the lease that its claim recorded; what an agent before renewed stands."""
+        self._lease_ms = lease_ms
+        self._meet(control)
+
+    def _meet(self, control: Control) -> None:
         inits_s = float(control.request("hello")["boot_s"])
         self._ahead_s = inits_s - self._clock.boot_s()
         self._control = control
-        self._arm(control)
 
     def _arm(self, control: Control) -> None:
         if self._lease_ms:

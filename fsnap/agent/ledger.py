@@ -71,6 +71,11 @@ class Ledger:
         self.state = self.journal.state(self._task)
         return self.state
 
+    def recall(self) -> TaskState:
+        """What this node knows, where the store can't be asked: as an agent knew that has not ended since."""
+        self.state = self.journal.state(self._task)
+        return self.state
+
     def decide(self, event: Event, facts: Facts) -> Decision:
         """What follows from *event* now."""
         return decide(self._chart, self.state, event, facts)

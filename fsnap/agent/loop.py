@@ -250,6 +250,14 @@ def _gives_back(decision: Decision) -> bool:
     return decision.trigger != "commit" and any(isinstance(effect, Kill) for effect in decision.effects)
 
 
+def guarded(work: Callable[[], None], crash: Callable[[BaseException], None]) -> None:
+    """Do *work* in a thread of its own; what nobody foresaw goes to *crash*, where it is answered for."""
+    try:
+        work()
+    except Exception as defect:
+        crash(defect)
+
+
 def persist(ship: Callable[[], None], patience_s: float | None, clock: Clock) -> None:
     """Call *ship* until the store takes it, *patience_s* seconds at most; ``None``: without end."""
     end = None if patience_s is None else clock.mono_s() + patience_s

@@ -7,19 +7,24 @@ claimed anew; everything else runs on under this agent, in the same epoch.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
+from fsnap.agent.home import RunDir
 from fsnap.agent.job import CriuRun, Job
 from fsnap.agent.loop import persist
+from fsnap.agent.restart import restarted
+from fsnap.agent.settings import RunSettings
 from fsnap.capsule.control import Control
 from fsnap.capsule.identity import start_ticks
 from fsnap.core.effects import Exit, Hold, Kill, Release, SaveFiles, Start
 from fsnap.core.events import DumpFailed, TaskExited
-from fsnap.core.model import LIVE, Holder, State
+from fsnap.core.model import LIVE, Holder, State, TaskState
 from fsnap.core.planner import snapshot_id
 from fsnap.errors import EXIT_CHECKPOINTED, CapsuleError, Fenced
+from fsnap.journal.local import Journal
 
 if TYPE_CHECKING:
     from fsnap.agent.loop import TaskLoop
@@ -44,21 +49,41 @@ def take_over(parts: Parts, loop: TaskLoop) -> bool:
         end_stray(parts, holder)
         return False
     logger.info("takes over the task's living capsule (init {})", holder.init_pid)
-    try:
-        persist(parts.ledger.mirror, None, parts.clock)  # a store that is away is no reason to end the tree
-    except Fenced:
-        parts.capsules.end()
-        raise
+    if _needs_the_store(state, seen):
+        try:
+            persist(
+                parts.ledger.mirror, None, parts.clock
+            )  # a store that is away is no reason to end the tree
+        except Fenced:
+            parts.capsules.end()
+            raise
     parts.trees.load_baselines()
     _go_on(parts, loop, control, seen)
     return True
+
+
+def lives_on(run_dir: RunDir, journal: Journal, settings: RunSettings) -> bool:
+    """This node's journal says that it has the claim, and a capsule is alive here without an agent."""
+    if settings.fresh and not restarted():
+        return False
+    fd = run_dir.lock_init()
+    if fd is not None:
+        os.close(fd)
+        return False
+    return journal.state(settings.task).held
+
+
+def _needs_the_store(state: TaskState, seen: dict[str, Any]) -> bool:
+    """What is to be done next follows a record that must be in the store; a tree that runs just runs on."""
+    started = bool(seen["root_pid"]) or seen["exit_code"] is not None
+    return state.state not in LIVE or not started or seen["gate"] == "post-restore"
 
 
 def _go_on(parts: Parts, loop: TaskLoop, control: Control, seen: dict[str, Any]) -> None:
     state = parts.ledger.state
     run = CriuRun(parts.capsules, Job("recovery", lambda job: None))
     run.at_gate = seen["gate"] is not None
-    parts.lease.attach(control)
+    parts.lease.take_over(control, state.config.lease_ms)
     if state.pending is not None:
         parts.book.deadline_s = state.pending.deadline_mono_ms / 1000
         parts.book.failed_dumps = 1  # so that it is tried again

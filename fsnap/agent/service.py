@@ -18,9 +18,10 @@ from loguru import logger
 from fsnap.agent.adoption import find_unrecorded
 from fsnap.agent.home import RunDir, journal_path
 from fsnap.agent.ledger import HEAD_PATIENCE, Ledger
+from fsnap.agent.loop import MIRROR_RETRY_S
 from fsnap.agent.node import this_node
 from fsnap.agent.parts import Parts
-from fsnap.agent.recovery import end_stray, take_over
+from fsnap.agent.recovery import end_stray, lives_on, take_over
 from fsnap.agent.restart import start_again
 from fsnap.agent.settings import RunSettings
 from fsnap.capsule.control import become_subreaper
@@ -111,20 +112,35 @@ class Service:
             raise NoSuchCommand(f"{program}: no such command")
         with self._signals():
             source = open_source(settings.provider, clock=self._clock, env=os.environ)
-            raw = open_store(settings.store_url)
-            store = RetryingStore(raw, patience=START_PATIENCE, clock=self._clock)
-            probe_conditional_create(store)
             run_dir = RunDir(settings.home, settings.task)
             agent_lock = run_dir.lock_agent()
             journal = _open_journal(settings.home)
             journal.keys = settings.keys
-            source.start(lambda event, seen: self._post(event, seen))
             try:
+                store = self._open_store(lives_on(run_dir, journal, settings))
+                source.start(lambda event, seen: self._post(event, seen))
                 return self._with_journal(journal, store, run_dir, source)
             finally:
                 source.stop()
                 journal.close()
                 os.close(agent_lock)
+
+    def _open_store(self, orphaned: bool) -> RetryingStore:
+        """The store, probed; as long as it takes, and unprobed, where a copy is *orphaned* here."""
+        url = self._settings.store_url
+        while True:
+            try:
+                raw = open_store(url, create=not orphaned)
+                break
+            except StoreError as problem:
+                if not orphaned:
+                    raise
+                logger.warning("the task lives here, and its store does not answer: {}", problem)
+                self._clock.sleep(MIRROR_RETRY_S)
+        store = RetryingStore(raw, patience=START_PATIENCE, clock=self._clock)
+        if not orphaned:
+            probe_conditional_create(store)
+        return store
 
     def _with_journal(
         self, journal: Journal, store: RetryingStore, run_dir: RunDir, source: NoticeSource
@@ -147,6 +163,11 @@ class Service:
                 raise
             journal.forget(settings.task, "the store lacks it, and --fresh was said")
             state = ledger.pull()
+        except StoreError as problem:
+            if not lives_on(run_dir, journal, settings):
+                raise
+            logger.warning("the task lives here, and its store does not answer: {}", problem)
+            state = ledger.recall()
         self._check_identity(state)
         become_subreaper()
         parts = Parts(settings, run_dir, store, ledger, node, self._clock)

@@ -154,3 +154,20 @@ def test_agent_killed_while_it_holds_and_the_notice_is_taken_back(make_task: Mak
     task.notice_path.unlink()
     second.finish(0)
     task.assert_whole()
+
+
+def test_an_agent_that_starts_while_the_store_is_away(make_task: MakeTask) -> None:
+    """It finds its own capsule alive, and stays with it."""
+    task = make_task(20, 8)
+    first = task.start()
+    first.wait_stdout("line 8\n")
+    init = task.init_pid()
+    task.break_store()
+    kill_agent(first)
+    second = task.start(fresh=False)
+    second.wait_stderr("its store does not answer")
+    task.mend_store()
+    task.go(8)
+    second.finish(0)
+    assert f"takes over the task's living capsule (init {init})" in second.log
+    task.assert_whole()

@@ -12,7 +12,7 @@ from _simulate import snapshots
 from _simulate.plan import Plan
 from _simulate.store import NodeStore
 
-from fsnap.agent import effects, lease, loop
+from fsnap.agent import effects, lease, loop, service
 from fsnap.core import fold
 from fsnap.core.effects import Durability
 from fsnap.core.events import RenewAsked
@@ -101,6 +101,20 @@ def given_up() -> Plan:
         at_point("agent stopped", CrashPoint.DURABLE, 3, 8.0),
         fault("early attempt", 9.0),
     )
+
+
+def test_an_agent_that_gives_up_on_its_capsule_in_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "lives_on", lambda *_: False)
+    assert found("an outage ends no agent of a live copy", given=without_agent(), seeds=range(30))
+
+
+def test_a_capsule_without_an_agent_is_taken_over_in_an_outage() -> None:
+    assert not list(violations(without_agent(), range(30)))
+
+
+def without_agent() -> Plan:
+    """The store goes away, then the agent."""
+    return plan(fault("outage", 4.0, 40.0), fault("agent killed", 5.0))
 
 
 def test_a_new_life_that_does_not_wait_for_the_copy_before(monkeypatch: pytest.MonkeyPatch) -> None:

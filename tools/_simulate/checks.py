@@ -162,6 +162,12 @@ class Checks:
             if tree.running and init.alive:
                 self.wrong("nothing runs on", f"{tree} runs after its agent returned {code}")
 
+    def left_alone(self, node: SimNode, fresh: bool) -> None:
+        """An agent gave up on a store that does not answer, before it touched anything."""
+        orphaned = node.init is not None and node.init.alive and node.journal.state(self._task).held
+        if orphaned and not fresh:
+            self.wrong("an outage ends no agent of a live copy", f"{node.name}'s capsule has none")
+
     def _whole(self, node: SimNode) -> None:
         units = list(range(self._world.job.units))
         if node.folder != units:

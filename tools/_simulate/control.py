@@ -128,9 +128,10 @@ class SimCapsules:
         return init is not None and init.alive
 
     def finish(self) -> SimControl:
-        assert self._launched is not None
         self._world.scheduler.sleep(0.02)
         init, self._launched = self._launched, None
+        if init is None:
+            raise CapsuleError("the capsule was ended")
         init.finished = True
         control = SimControl(init, self._process)
         self._attach(control)
@@ -173,6 +174,11 @@ class SimCapsules:
             self._world.scheduler.alive()
             launched.die("it was not finished")
 
+    def live(self) -> SimControl:
+        if self.control is None:
+            raise CapsuleError("the capsule was ended")
+        return self.control
+
     def scratch(self) -> Path:
         return Path("/simulated/scratch")
 
@@ -184,5 +190,4 @@ class SimCapsules:
         return Path("/simulated/proc")
 
     def helpers(self) -> frozenset[int]:
-        assert self.control is not None
-        return frozenset(self.control.request("hello")["helpers"].values())
+        return frozenset(self.live().request("hello")["helpers"].values())

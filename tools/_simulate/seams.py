@@ -7,6 +7,7 @@ recovery, effects, capture, restore, planner, chart.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
@@ -77,6 +78,10 @@ class RunDirOf:
     def __init__(self, node: Any) -> None:
         self.node = node
         self.path = self.images = self.staging = Place(node)
+
+    def lock_init(self) -> int | None:
+        init = self.node.init
+        return None if init is not None and init.alive else os.open(os.devnull, os.O_RDONLY)
 
     def spool(self, name: str) -> Place:
         return self.path

@@ -30,8 +30,6 @@ COMMAND = ("work", "--all")
 PATIENCE_S = 600.0
 """After the faults have stopped the task ends within this time."""
 MAX_EVENTS = 200_000
-JOBS = ("start", "restore", "checkpoint", "dump", "files")
-"""Threads of the executor."""
 
 
 @dataclass(slots=True)
@@ -285,7 +283,7 @@ class World:
         run.process.kill()
         run.ended = True
         if code == EXIT_STORE and not run.node.reached_parts(run.process):
-            self.count("an agent without a store left its capsule alone")
+            self.checks.left_alone(run.node, run.settings.fresh)
         elif outcome != "crash":
             self.checks.exited(run.node, code, outcome)
         if outcome == "exited" and code == 0:
@@ -345,6 +343,6 @@ class World:
             faults.strike(self, fault, run)
 
     def _uncaught(self, fiber: Fiber, problem: Exception) -> None:
-        """A thread ended with what nobody caught.  A job has told the loop before, which answers for it."""
-        if fiber.name not in JOBS and not isinstance(problem, FsnapError) and "injected" not in str(problem):
+        """A thread ended with what nobody caught, and so with a traceback."""
+        if "injected" not in str(problem):
             self.checks.wrong("no defect", f"{fiber.process.name}, thread {fiber.name}: {problem!r}")
