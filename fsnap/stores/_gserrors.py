@@ -5,6 +5,7 @@ Codes: "HTTP status and error codes for JSON" of the Cloud Storage documentation
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,6 +23,7 @@ _CREDENTIALS = (
 )
 _ENDPOINT = "Check STORAGE_EMULATOR_HOST, GOOGLE_CLOUD_UNIVERSE_DOMAIN and the network."
 _RIGHTS = "It takes storage.objects.get, .create, .delete and .list: roles/storage.objectUser."
+_DAMAGED = re.compile(r"\b(crc32c|md5)\b.*(match|validation failed)", re.IGNORECASE)
 _NO_BUCKET = "fsnap makes no buckets; create it, or correct the URL."
 
 
@@ -56,6 +58,8 @@ def _refusal(status: int, error: Exception, place: str) -> FsnapError:
     """The server's answer was an error."""
     said = one_line(getattr(error, "message", None) or error)
     line = f"{place}: HTTP {status}, {said}"
+    if status in (400, 412) and _DAMAGED.search(said):  # no condition, though some servers answer as if
+        return CorruptTransfer(line)
     if status == 412:
         return ObjectExists(line)
     if status == 404:
@@ -63,8 +67,6 @@ def _refusal(status: int, error: Exception, place: str) -> FsnapError:
         return StoreError(line, hint=_NO_BUCKET) if missing else ObjectMissing(line)
     if status == 501:
         return StoreUnfit(line)
-    if status == 400 and "match" in said and ("crc32c" in said.lower() or "md5" in said.lower()):
-        return CorruptTransfer(line)
     if status in (0, 408, 409, 425, 429) or status >= 500:
         return StoreUnavailable(line)
     return StoreError(line, hint={401: _CREDENTIALS, 403: _RIGHTS}.get(status))

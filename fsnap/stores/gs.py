@@ -215,7 +215,7 @@ class GsStore:
         with self._missing_told_apart(doing), reported(self._bucket, doing):
             blob = self._blob(key)
             blob.reload(retry=None, timeout=self._wait_s)
-            return int(blob.size)
+            return int(blob.size or 0)
 
     def _short(self, key: str, size_bytes: int, end: int) -> CorruptData:
         return CorruptData(
@@ -239,7 +239,7 @@ class GsStore:
                 key = str(blob.name)[len(self._base) :]
                 if is_key(key):
                     modified_s = blob.updated.timestamp()
-                    yield ObjectInfo(key=key, size_bytes=int(blob.size), modified_s=modified_s)
+                    yield ObjectInfo(key=key, size_bytes=int(blob.size or 0), modified_s=modified_s)
 
     def _pages(self, prefix: str, since: str, page_keys: int) -> Iterator[Sequence[Any]]:
         doing = f"list {self._base}{prefix}"
