@@ -8,9 +8,9 @@ import pytest
 
 from fsnap.agent.attempts import identify, on_aws_batch
 from fsnap.agent.home import DEFAULT_HOME, RunDir, home_path, journal_path
-from fsnap.agent.settings import checked_state_dirs
+from fsnap.agent.settings import checked_keys, checked_state_dirs
 from fsnap.core.model import Attempt
-from fsnap.errors import NotOurs, UsageError
+from fsnap.errors import KeyFileError, NotOurs, UsageError
 
 
 @pytest.fixture
@@ -189,3 +189,18 @@ def test_one_init_at_a_time(place: Path) -> None:
     run_dir = RunDir(place / "home", "T")
     assert run_dir.lock_init() is not None
     assert run_dir.lock_init() is None
+
+
+def test_a_key_file_does_not_travel(place: Path) -> None:
+    path = place / "work" / "sub" / "keys"
+    path.touch(0o600)
+    path.write_text("k1 " + "A" * 43 + "=\n")
+    with pytest.raises(KeyFileError, match="which travels with the task"):
+        checked_keys(path, (place / "other", place / "work"))
+    (place / "link").symlink_to(path)
+    with pytest.raises(KeyFileError, match="which travels with the task"):
+        checked_keys(place / "link", (place / "work",))
+    found = checked_keys(path, (place / "other",))
+    assert found is not None
+    assert found.first.id == "k1"
+    assert checked_keys(None, (place / "work",)) is None
