@@ -86,7 +86,7 @@ class PageIndex:
         return best if best is not None and 2 * int(best.same.sum()) >= len(prints) else None
 
     def _anchors(self, prints: Prints) -> list[int]:
-        words = np.unique(prints[:, 0])[: ANCHORS + 1].tolist()
+        words = sorted(set(prints[:, 0].tolist()))[: ANCHORS + 1]
         return [word for word in words if word != self._zero][:ANCHORS]
 
     def _candidates(self, prints: Prints) -> list[tuple[bytes, int]]:
@@ -94,7 +94,7 @@ class PageIndex:
         found: dict[bytes, int] = {}
         with self._lock:
             # Of a chunk that was split or joined only some anchors are among the first few here.
-            for anchor in np.unique(prints[:, 0]).tolist():
+            for anchor in sorted(set(prints[:, 0].tolist())):
                 digest = self._by_anchor.get(anchor) or self._old_by_anchor.get(anchor)
                 if digest is not None and anchor != self._zero:
                     found.setdefault(digest, anchor)
