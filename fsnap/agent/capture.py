@@ -108,7 +108,7 @@ class Capturer:
                 output.flush(int(frozen[name]), FLUSH_TIMEOUT_S)
                 output.hold()
             sources = self._sources(root_pid)
-            with self._capture(snapshot_id) as capture:
+            with self._capture(snapshot_id, learn_pages=False) as capture:
                 for source in [self._images_source(images), *sources]:
                     job.checkpoint()
                     capture.add_tree(source)
@@ -219,7 +219,7 @@ class Capturer:
     def _images_source(self, images: Path) -> TreeSource:
         return TreeSource(name="images", root=images, page_structured=True)
 
-    def _capture(self, snapshot_id: str) -> Capture:
+    def _capture(self, snapshot_id: str, *, learn_pages: bool = True) -> Capture:
         return Capture(
             store=self._store,
             prefix=self._prefix,
@@ -227,6 +227,7 @@ class Capturer:
             known=self.known,
             clock=self._clock,
             key=self._key,
+            learn_pages=learn_pages,
         )
 
     def _publish(

@@ -42,8 +42,9 @@ SHARE_PER_OVERHEAD = 5
 """A pass may use one processor for five times the allowed slowdown: while it runs it takes part of the
 memory bandwidth, and of a processor what a nice thread gets; ``tools/bench warm-overhead`` measures it."""
 
-NICENESS = 10
-"""Not 19: a thread that hardly gets a processor would now and then hold up the agent's others."""
+NICENESS = 19
+"""Where the task uses every processor, 15 parts against its 1024: what idles is used, and little else.  Not
+SCHED_IDLE, whose 3 parts could keep the interpreter's lock from the agent's other threads for a second."""
 _IDLE = 3 << 13
 """linux/ioprio.h: class idle."""
 
@@ -93,7 +94,7 @@ class Warm:
         return not self._stop.is_set() and self._may_run()
 
     def _run(self) -> None:
-        _be_nice()
+        be_nice()
         due_s: float | None = None
         while not self._stop.wait(POLL_S):
             now_s = self._clock.mono_s()
@@ -153,7 +154,7 @@ class Warm:
         self._wait_s = min(MOST_S, self._wait_s * 2) if changes else LEAST_S
 
 
-def _be_nice() -> None:
+def be_nice() -> None:
     """This thread, and those that it starts, come after the task's."""
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

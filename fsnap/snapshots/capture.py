@@ -72,7 +72,8 @@ class Capture:
     store's own for the store.
 
     *progress* gets bytes of content read and hashed so far, and bytes planned so far; packs that are
-    on their way to the store lag behind by what memory holds.
+    on their way to the store lag behind by what memory holds.  *learn_pages*: later snapshots of this
+    process may store deltas upon the chunks of this one.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Capture:
         connections: int = 4,
         clock: Clock | None = None,
         key: Key | None = None,
+        learn_pages: bool = True,
     ) -> None:
         if not layout.is_snapshot_id(snapshot_id):
             raise ValueError(f"{snapshot_id!r} cannot name a snapshot")
@@ -110,6 +112,7 @@ class Capture:
             level=level,
             connections=connections,
             seal=self._seal,
+            learn_pages=learn_pages,
         )
         self._feeder = Feeder(self._sink)
         self._builder = IndexBuilder()

@@ -25,14 +25,17 @@ class Encoded(NamedTuple):
     """The chunk that it is a delta of first, then what that one is a delta of."""
 
 
-def encode(digest: bytes, data: memoryview, encoder: codec.Encoder, known: KnownChunks) -> Encoded:
-    """The chunk *data*, not zeros, of that *digest*; its pages are known from now on."""
+def encode(
+    digest: bytes, data: memoryview, encoder: codec.Encoder, known: KnownChunks, *, learn: bool
+) -> Encoded:
+    """The chunk *data*, not zeros, of that *digest*; with *learn* its pages are known from now on."""
     pages = known.pages
-    if pages is None:
+    if pages is None or not (pages or learn):
         return Encoded(*encoder.encode(data))
     prints = pages.prints(data)
     delta = _delta(digest, data, prints, encoder, known, pages)
-    pages.learn(digest, prints)
+    if learn:
+        pages.learn(digest, prints)
     return delta or Encoded(*encoder.encode(data))
 
 

@@ -55,6 +55,9 @@ class PageIndex:
         self._zero = int(self.prints(memoryview(bytes(PAGE_BYTES)))[0, 0])
         self._lock = threading.Lock()
 
+    def __bool__(self) -> bool:
+        return bool(self._young)
+
     def __contains__(self, digest: bytes) -> bool:
         return digest in self._young or digest in self._old
 

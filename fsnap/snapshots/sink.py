@@ -64,11 +64,13 @@ class ChunkSink:
         level: int,
         connections: int,
         seal: SnapshotSeal | None = None,
+        learn_pages: bool = True,
     ) -> None:
         self._store = store
         self._prefix = prefix
         self._known = known
         self._level = level
+        self._learn_pages = learn_pages
         self._seal = seal
         self._hash_key = None if seal is None else seal.hash_key
         self._lock = threading.Lock()
@@ -204,10 +206,11 @@ class ChunkSink:
                 self.new_bytes += len(data)
             if not zero and not chain:
                 self.fresh_bytes += len(data)
-        if chain:
+        if chain and self._learn_pages:
             deltas.notice(digest, data, self._known)
-        elif not zero:
-            self._pack(number, deltas.encode(digest, data, self._encoder(), self._known))
+        elif not chain and not zero:
+            learn = self._learn_pages
+            self._pack(number, deltas.encode(digest, data, self._encoder(), self._known, learn=learn))
         return number
 
     def _zero_digest(self, data: memoryview) -> bytes:

@@ -78,6 +78,15 @@ class AgentRun:
         time.sleep(SETTLE_S)
         return lines
 
+    def wait_log(self, text: str) -> None:
+        """Wait for *text* in its log."""
+        end_s = time.monotonic() + PATIENCE_S
+        while text not in self._log.read_text(errors="replace"):
+            self.check()
+            if time.monotonic() > end_s:
+                raise BenchFailure(f"the log has no {text!r}: {self._said()}")
+            time.sleep(LOOK_S)
+
     def wait_snapshot(self, count: int) -> SnapshotRef:
         """Wait until *count* snapshots are committed; the last of them."""
         end_s = time.monotonic() + PATIENCE_S

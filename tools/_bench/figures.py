@@ -10,6 +10,8 @@ from _bench.cutting import cut_pairs
 from _bench.freezing import freeze_pairs
 from _bench.lives import Life
 from _bench.output import Figure, Goal, compared
+from _bench.stats import interval, ratio_of_medians
+from _bench.warming import overhead_pairs, scattered_deltas, warm_dumps
 
 if TYPE_CHECKING:
     from _bench.bench import Bench
@@ -102,6 +104,66 @@ def delta(bench: Bench) -> list[Figure]:
     return found
 
 
+def delta_scattered(bench: Bench) -> list[Figure]:
+    """The same, with single pages changed at random."""
+    return [
+        compared(
+            "delta-scattered",
+            [(float(one.put_bytes), float(one.changed_bytes)) for one in scattered_deltas(bench, store)],
+            goal=Goal(at=3),
+            unit="bytes",
+            baseline_name="changed pages",
+            store=store,
+            size_mib=bench.size_mib,
+        )
+        for store in bench.stores("file")
+    ]
+
+
+def warm(bench: Bench) -> list[Figure]:
+    """Freeze to commit after a warm pass, when 2 % of the memory have been rewritten since."""
+    found = []
+    for store in bench.stores("file", "s3"):
+        dumps = warm_dumps(bench, store)
+        bare = store == "file"
+        found.append(
+            compared(
+                "freeze-to-commit-warm",
+                [(one.warm_s, one.naive.criu_s if bare else one.naive.dump_s) for one in dumps],
+                goal=Goal(at=1.5 if bare else 0.35),
+                unit="s",
+                baseline_name="criu dump" if bare else "naive",
+                store=store,
+                size_mib=bench.size_mib,
+            )
+        )
+    return found
+
+
+def warm_overhead(bench: Bench) -> list[Figure]:
+    """What a task loses while passes are made, that keeps each processor waiting for memory."""
+    pairs = overhead_pairs(bench)
+    low, high = interval(pairs)
+    without, with_passes = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    return [
+        Figure(
+            name="warm-overhead",
+            value=100 * (ratio_of_medians(without, with_passes) - 1),
+            unit="%",
+            goal=Goal(at=2),
+            baseline=median(without) / MIB,
+            baseline_name="without",
+            measured=median(with_passes) / MIB,
+            measured_unit="MiB/s",
+            runs=len(pairs),
+            store=None,
+            size_mib=bench.size_mib,
+            low=100 * (low - 1),
+            high=100 * (high - 1),
+        )
+    ]
+
+
 def agent_memory(bench: Bench) -> list[Figure]:
     """Peak of the agent above its idle size; the largest of all runs."""
     found = []
@@ -145,10 +207,13 @@ def cut(bench: Bench) -> list[Figure]:
 
 FIGURES: dict[str, Callable[[Bench], list[Figure]]] = {
     "freeze-to-commit-cold": cold,
+    "freeze-to-commit-warm": warm,
     "freeze": freeze,
     "delta": delta,
+    "delta-scattered": delta_scattered,
     "restore": restore,
+    "warm-overhead": warm_overhead,
     "agent-memory": agent_memory,
     "cut": cut,
 }
-NEED_NO_CRIU = frozenset({"cut"})
+NEED_NO_CRIU = frozenset({"cut", "warm-overhead"})

@@ -25,7 +25,7 @@ def freeze_pairs(bench: Bench, store: str) -> list[tuple[float, float]]:
     state = folder / "bare-state"
     state.mkdir()
     interval_s = SPARE_S + bench.size_mib // MIB_PER_S
-    flags = ("--interval", str(interval_s), "--max-overhead", "100")
+    flags = ("--interval", str(interval_s), "--max-overhead", "100", "--warm", "off")
     bare = BareCapsule(folder / "bare", state)
     run = AgentRun(folder, bench.command(), side.url(0), side.env, *flags)
     bares: list[float] = []

@@ -128,7 +128,15 @@ class SimCapture:
     """Stands in for :class:`fsnap.snapshots.capture.Capture`."""
 
     def __init__(
-        self, *, store: Store, prefix: str, snapshot_id: str, known: SimKnown, clock: Any, key: Any = None
+        self,
+        *,
+        store: Store,
+        prefix: str,
+        snapshot_id: str,
+        known: SimKnown,
+        clock: Any,
+        key: Any = None,
+        learn_pages: bool = True,
     ) -> None:
         self._store = store
         self._prefix = prefix
