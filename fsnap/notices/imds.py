@@ -264,7 +264,7 @@ def _request(method: str, endpoint: Endpoint, path: str, headers: Mapping[str, s
 def _date(header: str | None) -> datetime | None:
     try:
         moment = parsedate_to_datetime(header or "")
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
