@@ -49,7 +49,7 @@ def seeds() -> dict[str, list[bytes]]:
         "instance_action": [b'{"action": "terminate", "time": "2026-11-21T22:11:52Z"}'],
         "metadata_answer": [
             TOKEN,
-            b"HTTP/1.1 200 OK\r\nDate: Sat, 21 Nov 20260000000000 22:09:52\r\nContent-Length: 6\r\n\r\nAQAEA=",
+            TOKEN.replace(b"2026", b"20260000000000"),
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
             b"HTTP/1.0 404 Not Found\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\n\r\n",
         ],
