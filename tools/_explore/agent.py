@@ -8,7 +8,7 @@ from _explore.claims import NOTICE_EVENT, claims, judges, looks
 from _explore.journal import acted, puts, recorded
 from _explore.machine import Machine, Steps
 from _explore.recovery import adopts
-from _explore.rules import MINE, PARTIAL, WHOLE, Refused
+from _explore.rules import MINE, PARTIAL, WHOLE, Move, Refused
 from _explore.tree import end_capsule, gate_rolled_back, goes, let_go, renewed, thawed, unjust_end
 from _explore.world import (
     BEAT,
@@ -59,7 +59,7 @@ from fsnap.core.events import (
     TaskExited,
     Tick,
 )
-from fsnap.core.model import Basis, Facts
+from fsnap.core.model import Basis, Facts, State
 
 LEFT_MS = {TAKEN: 100_000, DEADLINE: 0, GRACE: -31_000}
 LONG_MS = 10**12
@@ -148,9 +148,7 @@ def handled(machine: Machine, node: Node, event: Event, facts: Facts, label: str
     if isinstance(move, Refused):
         yield Step(label, node, wrong=f"illegal: {move.problem}")
         return
-    wrong = ""
-    if isinstance(event, SnapshotSaved) and event.ref.manifest != WHOLE:
-        wrong = f"2: {move.trigger} is recorded before every byte is stored and verified"
+    wrong = _unjust(node, event, facts, move)
     if not isinstance(event, Tick):
         node = node._replace(failed=isinstance(event, DumpFailed) or (node.failed and event != NOTICE_EVENT))
     node = recorded(node, move)._replace(timed=machine.rules.seen[move.next].waiting)
@@ -165,6 +163,18 @@ def handled(machine: Machine, node: Node, event: Event, facts: Facts, label: str
         if isinstance(event, DumpFailed):
             node = done(machine, node, Rollback())  # ``TaskLoop._after``
     yield Step(f"{label}: {move.trigger} ({move.note})", node, cost=cost, wrong=wrong, good=cost == FREE)
+
+
+def _unjust(node: Node, event: Event, facts: Facts, move: Move) -> str:
+    """What is broken when *move* follows from *event*."""
+    kills = any(isinstance(effect, Kill) for effect in move.effects)
+    late = facts.left_ms is not None and facts.left_ms <= 0
+    if isinstance(event, SnapshotSaved):
+        if event.ref.manifest != WHOLE:
+            return f"2: {move.trigger} is recorded before every byte is stored and verified"
+    elif kills and node.ran and node.tree in (RUNNING, DUMP_GATE) and not late:
+        return f"6: a tree that could have gone on is ended ({move.trigger})"
+    return ""
 
 
 def _facts(node: Node) -> Facts:
@@ -222,7 +232,8 @@ def _notices(machine: Machine, node: Node) -> Steps:
     if node.notice == GIVEN:
         taken = node._replace(notice=TAKEN)
         fits, not_fits = _facts(taken), replace(_facts(taken), commit_bps=1, tree_bytes=LONG_MS)
-        yield from handled(machine, taken, NOTICE_EVENT, fits, "a notice")
+        for step in handled(machine, taken, NOTICE_EVENT, fits, "a notice"):
+            yield step._replace(wrong=step.wrong or _unanswered(machine, node, fits))
         if machine.rules.decide(view(node)[0], NOTICE_EVENT, fits) != machine.rules.decide(
             view(node)[0], NOTICE_EVENT, not_fits
         ):
@@ -234,12 +245,42 @@ def _notices(machine: Machine, node: Node) -> Steps:
         )
 
 
+def _unanswered(machine: Machine, node: Node, facts: Facts) -> str:
+    """What is broken when a first notice finds the tree running, and time for a dump, and none is made."""
+    number = view(node)[0]
+    seen = machine.rules.seen[number]
+    move = machine.rules.decide(number, NOTICE_EVENT, facts)
+    if seen.terminal or isinstance(move, Refused):
+        return ""
+    if move is None:
+        return "6: a notice is passed over"
+    runs = seen.state in (State.RUNNING, State.RESUMED) and not seen.finishing and facts.started
+    if runs and not seen.waiting and not any(isinstance(effect, Dump) for effect in move.effects):
+        return "6: a notice leaves time for a dump, and none is made"
+    return ""
+
+
+def _overdue(machine: Machine, node: Node, facts: Facts) -> str:
+    """What is broken when time has passed and nothing is decided."""
+    seen = machine.rules.seen[view(node)[0]]
+    runs = seen.state in (State.RUNNING, State.RESUMED) and not seen.finishing and seen.held
+    if runs and seen.waiting and facts.left_ms is not None and facts.left_ms <= 0:
+        return "6: the deadline has passed, and the claim is not given back"
+    if runs and not seen.waiting and facts.started and facts.since_snapshot_ms >= LONG_MS:
+        return "6: a checkpoint is due, and none is made"
+    return ""
+
+
 def _ticks(machine: Machine, node: Node) -> Steps:
     number = view(node)[0]
     facts = _facts(node)
+    due = replace(facts, since_snapshot_ms=LONG_MS)
     if machine.rules.decide(number, Tick(), facts) is not None:
         yield from handled(machine, node, Tick(), facts, "time has passed")
-    elif machine.rules.decide(number, Tick(), due := replace(facts, since_snapshot_ms=LONG_MS)) is not None:
+    elif machine.rules.decide(number, Tick(), due) is None:
+        if wrong := _overdue(machine, node, due):
+            yield Step("time has passed", node, wrong=wrong)
+    else:
         yield from handled(machine, node, Tick(), due, "a checkpoint is due", PERIOD)
     if node.notice != TAKEN_BACK and machine.rules.decide(number, CancelAsked(signal=2), facts) is not None:
         yield from handled(machine, node, CancelAsked(signal=2), facts, "the user cancels", FAULT)

@@ -91,7 +91,7 @@ def judges(machine: Machine, node: Node, store: Store) -> Steps:
         verdict = machine.rules.judge(number, node.attempt, holder == ENDED, age * TICK_MS)
         if isinstance(verdict, Refused):
             yield Step("judges", node, wrong=f"the rules refuse to judge: {verdict.problem}")
-        elif wrong := _unjust_claim(machine, node, verdict.basis, age):
+        elif wrong := _unjust(machine, node, verdict.basis, still):
             yield Step(f"claims ({verdict.basis})", node, wrong=wrong)
         elif verdict.basis is not None:
             expired = EXPIRED if verdict.basis is Basis.LEASE_EXPIRED and not node.foreign else 0
@@ -103,21 +103,26 @@ def judges(machine: Machine, node: Node, store: Store) -> Steps:
             yield Step(f"goes: {verdict.reason}", settle(node._replace(pc=NO_AGENT)), good=True)
 
 
-def _unjust_claim(machine: Machine, node: Node, basis: Basis | None, still: int) -> str:
-    """What is broken when the rules allow a claim for *basis*: said here once more, from the world itself."""
+def _unjust(machine: Machine, node: Node, basis: Basis | None, still: int) -> str:
+    """What is broken when the rules answer with *basis*: who may claim is said once more here."""
     number, holder = view(node)
     seen = machine.rules.seen[number]
-    if basis is None or not (seen.live and seen.held):
-        return ""
     recorded = machine.rules.states[number].attempt
-    just = {
-        Basis.HOLDER_GONE: holder == ENDED,
-        Basis.LATER_ATTEMPT: recorded is not None and node.attempt > recorded.number,
-        Basis.LEASE_EXPIRED: machine.lease > 0 and still >= machine.lease,
-    }
-    if just.get(basis):
-        return ""
-    return f"8: a holder is superseded ({basis.value}) that has neither ended nor lost its lease or attempt"
+    comparable = machine.rules.one_job and recorded is not None and node.attempt > 0
+    later = node.attempt - recorded.number if recorded is not None and comparable else 0
+    if not seen.live or not seen.held:
+        grounds = {
+            Basis.NEW if seen.state is State.NEW else Basis.UPLOADED if seen.uploaded else Basis.GAVE_UP
+        }
+    else:
+        grounds = {Basis.HOLDER_GONE} if holder == ENDED else set()
+        grounds |= {Basis.LATER_ATTEMPT} if later > 0 else set()
+        grounds |= {Basis.LEASE_EXPIRED} if machine.lease and still >= machine.lease and later >= 0 else set()
+    if basis is None and grounds:
+        return f"6: a claim is refused for which there are grounds ({', '.join(grounds)})"
+    if basis is not None and basis not in grounds:
+        return f"8: a holder is superseded ({basis.value}) that has not lost its lease, attempt or capsule"
+    return ""
 
 
 def _may_claim(machine: Machine, node: Node, store: Store, basis: Basis) -> Steps:

@@ -8,6 +8,7 @@ from _explore.tree import end_capsule, goes
 from _explore.world import (
     CAPSULE,
     CLAIMED,
+    EXITED,
     FAULT,
     FLYING,
     LANDED,
@@ -102,6 +103,8 @@ def _shipped(machine: Machine, node: Node) -> Node:
     if not effects or not isinstance(effects[0], Start | Restore | Hold | Signal):
         return node._replace(pc=node.pc._replace(at="act"))
     assert len(effects) == 1
+    if node.tree == EXITED:  # ``Executor._drop_harmed_tree``
+        node = end_capsule(node)._replace(capsule=1, told=False, started=False)
     return acted(machine, node)._replace(job=machine.job(effects[0]) or node.job)
 
 

@@ -75,6 +75,8 @@ def _cloud(node: Node) -> Steps:
 
 
 def _without_init(node: Node) -> Node:
+    if node.capsule == 1:  # nobody is connected yet: the start or the restore will find out
+        return end_capsule(node)._replace(job=node.job)
     alive = node.pc.at != "none"
     job = node.job
     if job.kind in ("predump", "dump"):
@@ -91,14 +93,16 @@ def starts(machine: Machine, node: Node, store: Store, budget: Budget) -> Iterat
     left = budget._replace(starts=budget.starts - 1)
     later = left._replace(attempt=budget.attempt + 1)
     tells = OVER if machine.proves else 0
-    kinds = [("", later, False)]
-    if budget.attempt and not machine.proves:
-        kinds.append((" once more", left, False))
+    kinds = [("", later.attempt, later, False)]
+    if not machine.rules.one_job:
+        kinds.append((" without a number", 0, left, False))
+    elif budget.attempt and not machine.proves:
+        kinds.append((" once more", budget.attempt, left, False))
     if budget.attempt and budget.faults:
-        kinds.append((" with --fresh", later._replace(faults=budget.faults - 1), True))
-    for what, after, fresh in kinds:
-        begun = node._replace(attempt=after.attempt, fresh=fresh)
-        for step in begins(machine, begun, store, f"attempt {after.attempt} is started{what}"):
+        kinds.append((" with --fresh", later.attempt, later._replace(faults=budget.faults - 1), True))
+    for what, attempt, after, fresh in kinds:
+        begun = node._replace(attempt=attempt, fresh=fresh)
+        for step in begins(machine, begun, store, f"attempt {attempt} is started{what}"):
             yield step._replace(tells=step.tells | tells), after
 
 

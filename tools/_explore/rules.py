@@ -13,8 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from _explore.refusals import forbidden, refusals
 from fsnap import charts
-from fsnap.core import claim, effects, fold, planner
+from fsnap.core import claim, effects, fold, guards, planner
 from fsnap.core.chart import Chart
 from fsnap.core.effects import Durability, Effect
 from fsnap.core.events import ClaimAsked, Event
@@ -39,6 +40,10 @@ WHOLE = "whole"
 
 PARTIAL = "partial"
 """The manifest is there and some of the bytes that it names are not."""
+
+
+DEFECTS = (FsnapError, AssertionError, AttributeError, LookupError, StopIteration, TypeError, ValueError)
+"""What rules raise that can't answer."""
 
 
 def _holder(instance: str) -> Holder:
@@ -94,14 +99,17 @@ class Seen:
     """Ids of the snapshots that may be restored."""
     partial: bool
     """Some snapshot that counts as committed has not all of its bytes."""
+    unrefused: str
+    """What is broken by an event that the rules should have refused."""
 
 
 class Rules:
     """The rules under one configuration of ``run``."""
 
-    def __init__(self, config: Config, scheduler: str) -> None:
+    def __init__(self, config: Config, scheduler: str, *, one_job: bool) -> None:
         self.config = config
         self.scheduler = scheduler
+        self.one_job = one_job
         self.chart: Chart = charts.task_chart()
         self.states: list[TaskState] = []
         self.seen: list[Seen] = []
@@ -112,7 +120,8 @@ class Rules:
 
     def attempt(self, number: int) -> Attempt | None:
         """The scheduler's count; 0: it counts nothing."""
-        return Attempt(scheduler=self.scheduler, job=TASK, number=number) if number else None
+        job = TASK if self.one_job else f"job {number}"
+        return Attempt(scheduler=self.scheduler, job=job, number=number) if number else None
 
     def decide(self, number: int, event: Event, facts: Facts) -> Move | Refused | None:
         """What ``core.planner.decide`` says, folded by ``core.fold``; ``None``: nothing follows."""
@@ -125,7 +134,7 @@ class Rules:
         state = self.states[number]
         try:
             decision = planner.decide(self.chart, state, event, facts)
-        except (FsnapError, AssertionError, ValueError, KeyError, StopIteration) as problem:
+        except DEFECTS as problem:
             return Refused(f"{type(problem).__name__}: {problem}")
         if decision.trigger is None:
             return None
@@ -149,9 +158,10 @@ class Rules:
         )
         try:
             after = fold.fold(state, record)
-        except (AssertionError, ValueError, KeyError) as problem:
+        except DEFECTS as problem:
             return Refused(f"fold: {type(problem).__name__}: {problem}")
-        resumes = 0 if after.epoch != state.epoch else self.seen[number].resumes
+        # A restored tree whose death is recorded counts no more: it is tried again in the same epoch.
+        resumes = self.seen[number].resumes if after.epoch == state.epoch and state.restored else 0
         return Move(
             trigger=decision.trigger,
             effects=decision.effects,
@@ -170,7 +180,7 @@ class Rules:
             )
             try:
                 self._judged[key] = claim.judge(self.states[number], sight)
-            except (AssertionError, ValueError) as problem:
+            except DEFECTS as problem:
                 self._judged[key] = Refused(f"{type(problem).__name__}: {problem}")
         return self._judged[key]
 
@@ -216,8 +226,31 @@ class Rules:
         if number is None:
             number = self._numbers[key] = len(self.states)
             self.states.append(plain)
-            self.seen.append(_see(plain, resumes))
+            self.seen.append(_see(plain, resumes, self._unrefused(plain)))
         return number
+
+    def _unrefused(self, state: TaskState) -> str:
+        """The first event of :mod:`_explore.refusals` of which something follows."""
+        for event, wrong in refusals(state, MINE):
+            try:
+                decision = planner.decide(self.chart, state, event, Facts())
+            except DEFECTS:
+                continue
+            if decision.trigger is not None:
+                return f"{wrong} ({decision.trigger})"
+        for trigger, event, wrong in forbidden(state, MINE):
+            if self._is_legal(state, trigger, event):
+                return f"{wrong} ({trigger})"
+        return ""
+
+    def _is_legal(self, state: TaskState, trigger: str, event: Event) -> bool:
+        try:
+            self.chart.step(
+                state.state.value, trigger, lambda name: bool(guards.TASK_GUARDS[name](state, event))
+            )
+        except DEFECTS:
+            return False
+        return True
 
 
 def _blank(notice: Pending) -> Pending:
@@ -228,7 +261,7 @@ def _key(value: Any) -> Any:
     return tuple(sorted(value.items())) if isinstance(value, dict) else value
 
 
-def _see(state: TaskState, resumes: int) -> Seen:
+def _see(state: TaskState, resumes: int, unrefused: str) -> Seen:
     return Seen(
         state=state.state,
         live=state.state in LIVE,
@@ -243,4 +276,5 @@ def _see(state: TaskState, resumes: int) -> Seen:
         newest=max((ref.id for ref in state.snapshots), default=""),
         whole=frozenset(ref.id for ref in state.usable if ref.manifest == WHOLE),
         partial=any(ref.manifest != WHOLE for ref in state.snapshots),
+        unrefused=unrefused,
     )

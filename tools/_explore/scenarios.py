@@ -28,6 +28,8 @@ class Scenario:
     is a multiple of one length, whole multiples of it reach all that real times do."""
     after_commit: str
     about: str
+    one_job: bool = True
+    """All starts are attempts of one job; else each is one of a job of its own, or has no number."""
 
 
 SCENARIOS = {
@@ -44,6 +46,15 @@ SCENARIOS = {
         lease=1,
         after_commit="hold",
         about="attempts prove nothing, the holder has a lease, and holds after its final commit",
+    ),
+    "hand": Scenario(
+        scheduler="manual",
+        proves=False,
+        one_job=False,
+        lease=1,
+        after_commit="exit",
+        about="started by hand: no attempt tells of another one, the holder has a lease, and exits after its"
+        " final commit",
     ),
     "proof": Scenario(
         scheduler="aws-batch",
@@ -74,7 +85,8 @@ class Run:
         config = Config(
             lease_ms=scenario.lease * TICK_MS, after_commit=scenario.after_commit, interval_ms=NEVER_MS
         )
-        machine = Machine(Rules(config, scenario.scheduler), shell, proves=scenario.proves)
+        rules = Rules(config, scenario.scheduler, one_job=scenario.one_job)
+        machine = Machine(rules, shell, proves=scenario.proves)
         budget = Budget(
             starts=self.starts,
             faults=self.faults,
@@ -101,16 +113,19 @@ DEFAULT = (
     Run(scenario="lease", nodes=3, starts=3),
     Run(scenario="lease", starts=2, faults=1),
     Run(scenario="lease", starts=3, faults=1, notices=1, checkpoints=1, depth=15),
+    Run(scenario="lease", nodes=1, starts=2, faults=1, notices=1, depth=25),
+    Run(scenario="hand", starts=2, faults=1),
     Run(scenario="hold", starts=2, faults=1, notices=1, depth=16),
     Run(scenario="proof", starts=3, faults=1, notices=1, checkpoints=1, depth=24),
 )
 """About a minute on one core."""
 
 QUICK = (
+    Run(scenario="hand", starts=2),
     Run(scenario="lease", starts=2, faults=1),
     Run(scenario="lease", starts=2, faults=1, notices=1, checkpoints=1, depth=13),
     Run(scenario="hold", starts=2, faults=1, notices=1, depth=14),
-    Run(scenario="hold", nodes=1, starts=2, faults=2, notices=1, depth=16),
-    Run(scenario="proof", starts=2, faults=1, notices=1, checkpoints=1, depth=18),
+    Run(scenario="proof", nodes=1, starts=2, faults=1, notices=1, depth=24),
+    Run(scenario="proof", starts=2, faults=1, notices=1, checkpoints=1, depth=15),
 )
 """Some ten seconds: what every change is held against."""

@@ -184,6 +184,8 @@ class Search:
         seen = self.machine.rules.seen[store.state]
         if seen.resumes > 1:
             return "1: two resumes are committed in one epoch"
+        if seen.unrefused:
+            return seen.unrefused
         if seen.partial:
             return "2: a snapshot counts as committed and not all of it is stored"
         if seen.uploaded and step.node.store_holder == CAPSULE and makes_progress(step.node):

@@ -11,6 +11,7 @@ from _explore.world import (
     DUMP_GATE,
     EXITED,
     FAULT,
+    FREE,
     GOING,
     NO_AGENT,
     NO_JOB,
@@ -26,6 +27,9 @@ from _explore.world import (
     settle,
     view,
 )
+
+SIGSEGV = 139
+"""The exit code, as a shell says it."""
 
 
 def unjust_end(machine: Machine, node: Node, store: Store) -> str:
@@ -86,6 +90,8 @@ def init_steps(machine: Machine, node: Node) -> Steps:
         yield Step("init: the lease is over: stops the tree", node._replace(stopped=BY_LEASE), good=True)
     if makes_progress(node):
         yield Step("the task ends well", node._replace(tree=EXITED, code=0), good=True)
+        if machine.rules.states[view(node)[0]].restored:
+            yield Step("the task dies of SIGSEGV", node._replace(tree=EXITED, code=SIGSEGV), cost=FAULT)
         yield Step("the task ends with 1", node._replace(tree=EXITED, code=1), cost=FAULT)
 
 
@@ -116,6 +122,9 @@ def _starts(machine: Machine, node: Node) -> Steps:
         yield Step("starts nothing: the user has cancelled", off, good=True)
     if _held_back(node):
         return
+    if not node.capsule:
+        yield Step("can't start: the capsule is gone", node._replace(lost=True, job=NO_JOB), good=True)
+        return
     early = any(entry.mine for entry in node.tail)
     wrong = "5: the task is started before its claim is mirrored" if early else ""
     lease = node.good if machine.lease else -1
@@ -126,8 +135,10 @@ def _starts(machine: Machine, node: Node) -> Steps:
 def _restores(machine: Machine, node: Node) -> Steps:
     """``Restorer.restore``, up to the gate."""
     job = node.job
-    if not _held_back(node):
+    if not _held_back(node) and node.capsule:
         wrong = ""
+        if any(entry.mine for entry in node.tail):
+            wrong = "5: a snapshot is restored before its claim is mirrored"
         if job.snapshot not in machine.rules.seen[view(node)[0]].whole:
             wrong = "3: a restore uses a snapshot that is not committed and whole"
         lease = node.good if machine.lease else -1
@@ -135,7 +146,9 @@ def _restores(machine: Machine, node: Node) -> Steps:
         yield Step(f"restores {job.snapshot} up to the gate", at_gate, wrong=wrong, good=True)
     again = end_capsule(node)._replace(capsule=1)
     failed = again._replace(job=Job("restore failed", job.snapshot))
-    yield Step(f"can't restore {job.snapshot}", failed, cost=FAULT)
+    yield Step(
+        f"can't restore {job.snapshot}", failed, cost=FAULT if node.capsule else FREE, good=not node.capsule
+    )
     damaged = again._replace(job=Job("restore failed", job.snapshot, stage=1))
     yield Step(f"finds {job.snapshot} damaged", damaged, cost=FAULT)
 
