@@ -42,6 +42,7 @@ from fsnap.core.effects import (
     Hold,
     Kill,
     Predump,
+    Prune,
     Release,
     Resume,
     Rollback,
@@ -349,7 +350,7 @@ def done(machine: Machine, node: Node, effect: Effect) -> Node:
         return thawed(machine, _called_off(machine, node))
     if isinstance(effect, Resume):
         return gate_rolled_back(machine, node)
-    assert isinstance(effect, Hold | Signal)
+    assert isinstance(effect, Hold | Signal | Prune)
     return node
 
 
