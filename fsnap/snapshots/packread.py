@@ -107,12 +107,12 @@ class PackReader:
         data = memoryview(self._get(key, part.start, part.end))
         if part.is_first:
             header = data if part.start == 0 else self._get(key, 0, objects.HEADER_BYTES)
-            self.learn_header(part.pack_id, header)
+            self._learn_surely(part.pack_id, header)
         if part.families is not None:
             yield from self._read_families(part, part.families, data, key)
             return
         for number in part.chunks:
-            yield number, self.decode(number, data, part.start, key)
+            yield number, self._decode_surely(number, data, part.start, key)
 
     def _read_families(
         self, part: Range, families: Families, data: memoryview, key: str
@@ -127,11 +127,11 @@ class PackReader:
             while line and line[-1][0] != parent:
                 line.pop()
             if parent == NONE:
-                plain = self.decode(number, data, part.start, key)
+                plain = self._decode_surely(number, data, part.start, key)
             else:
                 if number not in fetched:
                     fetched = self._fetch_deltas(families.batch(order, at, MAX_RANGE_BYTES))
-                plain = self.decode(number, *fetched.pop(number), parent=line[-1][1])
+                plain = self._decode_surely(number, *fetched.pop(number), parent=line[-1][1])
             line.append((number, plain))
             if number in families.wanted:
                 yield number, plain
@@ -143,7 +143,7 @@ class PackReader:
         for pack, start, end, run in stretches(table, numbers):
             key = layout.pack_key(self._prefix, packs[pack].id)
             if pack not in self._headers:
-                self.learn_header(packs[pack].id, self._get(key, 0, objects.HEADER_BYTES))
+                self._learn_surely(packs[pack].id, self._get(key, 0, objects.HEADER_BYTES))
                 self._headers.add(pack)
             data = memoryview(self._get(key, start, end))
             fetched.update(dict.fromkeys(run, (data, start, key)))
@@ -177,8 +177,29 @@ class PackReader:
         pack_id = self._packs[pack].id
         while (box := self._boxes.find(pack_id)) is None:
             key = layout.pack_key(self._prefix, pack_id)
-            self.learn_header(pack_id, self._get(key, 0, objects.HEADER_BYTES))
+            self._learn_surely(pack_id, self._get(key, 0, objects.HEADER_BYTES))
         return box
+
+    # A part of an object comes without a check sum, so it may have changed on its way: before it counts as
+    # damaged, which gives up a snapshot, it is read once more.
+
+    def _learn_surely(self, pack_id: str, header: Buffer) -> None:
+        try:
+            self.learn_header(pack_id, header)
+        except CorruptData:
+            key = layout.pack_key(self._prefix, pack_id)
+            self.learn_header(pack_id, self._get(key, 0, objects.HEADER_BYTES))
+
+    def _decode_surely(
+        self, number: int, data: memoryview, at: int, where: str, *, parent: Buffer = b""
+    ) -> Buffer:
+        try:
+            return self.decode(number, data, at, where, parent=parent)
+        except CorruptData:
+            row = self._index.chunks[number]
+            start = int(row["offset"])
+            again = memoryview(self._get(where, start, start + int(row["stored_bytes"])))
+            return self.decode(number, again, start, where, parent=parent)
 
     def _get(self, key: str, start: int, end: int) -> bytes:
         try:
