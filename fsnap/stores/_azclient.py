@@ -10,10 +10,10 @@ from typing import Any
 from azure.core.exceptions import ServiceResponseError
 from azure.core.pipeline.transport import HttpRequest, RequestsTransport
 from azure.storage.blob import BlobServiceClient, ContainerClient
-from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError as TransportError
 
 from fsnap.errors import StoreError, UsageError
+from fsnap.stores._adapter import mount
 from fsnap.stores._azerrors import CREDENTIALS
 
 CONNECTION = "AZURE_STORAGE_CONNECTION_STRING"
@@ -81,9 +81,7 @@ class _WholeAnswers(RequestsTransport):  # type: ignore[misc]  # untyped where r
 def _service(options: AzOptions) -> BlobServiceClient:
     transport = _WholeAnswers(connection_data_block_size=1 << 20)
     transport.open()
-    adapter = HTTPAdapter(pool_maxsize=options.max_connections, pool_block=True, max_retries=0)
-    for scheme in ("https://", "http://"):
-        transport.session.mount(scheme, adapter)
+    mount(transport.session, options.max_connections)
     settings: dict[str, Any] = {
         "transport": transport,
         "retry_total": 0,

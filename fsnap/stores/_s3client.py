@@ -12,6 +12,7 @@ import botocore.session
 from botocore.config import Config
 
 from fsnap.errors import UsageError
+from fsnap.stores._body import SLICE_BYTES, SlicedBody
 from fsnap.stores.base import Buffer
 
 ATTEMPTS_VARIABLE = "metadata_service_num_attempts"
@@ -20,8 +21,6 @@ METADATA_ATTEMPTS = 4
 answer for a machine without credentials."""
 
 _ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
-_SEND_AS_VIEW_BYTES = 256 << 10
-"""Below, bytes go out in one segment with the header; above, the SDK would copy them to do so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +98,7 @@ class SdkClients:
         unsigned = {"payload_signing_enabled": False} | (self._core.get_config_variable("s3") or {})
         client = self._session.client("s3", config=_config(options, unsigned))
         client.meta.events.register("before-call.s3.PutObject", _unwrap)
+        client.meta.events.register("request-created.s3.PutObject", _do_not_ask)
         return cast(S3Api, client)
 
 
@@ -116,20 +116,22 @@ def _config(options: S3Options, s3: dict[str, Any]) -> Any:
     )
 
 
-class Body:
-    """A buffer that the SDK's validation takes for a file; what comes after it is given the bytes.
+class Body(SlicedBody):
+    """A buffer that the SDK's validation takes for a file; small ones go on as bytes.
 
     Of bytes it would make a file itself, and then ask the server whether it may send them
     (``Expect: 100-continue``): a round trip for each record of a journal.
     """
 
     def __init__(self, data: Buffer) -> None:
-        view = memoryview(data).cast("B")
-        self.data = bytes(view) if len(view) < _SEND_AS_VIEW_BYTES else view
-
-    def read(self, amount: int = -1) -> bytes:
-        raise AssertionError("the SDK reads what it should send as it is")
+        self.view = memoryview(data).cast("B")
+        super().__init__(self.view)
 
 
 def _unwrap(params: dict[str, Any], **_: Any) -> None:
-    params["body"] = params["body"].data
+    if len(params["body"]) <= SLICE_BYTES:
+        params["body"] = bytes(params["body"].view)
+
+
+def _do_not_ask(request: Any, **_: Any) -> None:
+    del request.headers["Expect"]

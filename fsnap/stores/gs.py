@@ -20,9 +20,9 @@ from typing import Any
 
 from google.api_core.exceptions import RequestRangeNotSatisfiable
 from google.cloud import storage
-from requests.adapters import HTTPAdapter
 
 from fsnap.errors import CorruptData, ObjectMissing, StoreError, StoreUnavailable, StoreUnfit, UsageError
+from fsnap.stores._adapter import mount
 from fsnap.stores._checksum import crc32c_base64
 from fsnap.stores._gserrors import no_bucket, reported
 from fsnap.stores._listing import in_order, start_after
@@ -66,9 +66,7 @@ class GsClients:
         with self._lock:
             if self._made is None:
                 client = storage.Client()
-                adapter = HTTPAdapter(pool_maxsize=options.max_connections, pool_block=True, max_retries=0)
-                for scheme in ("https://", "http://"):
-                    client._http.mount(scheme, adapter)  # as the SDK's own documentation says
+                mount(client._http, options.max_connections)  # as the SDK's own documentation does
                 # It would ask for the bucket's metadata beside the first request, to name it in traces.
                 if hasattr(client, "_bucket_metadata_cache"):
                     client._bucket_metadata_cache = None

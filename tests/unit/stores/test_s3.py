@@ -47,7 +47,7 @@ class Answers:
     def __getattr__(self, operation: str) -> Callable[..., dict[str, Any]]:
         def call(**arguments: Any) -> dict[str, Any]:
             if "Body" in arguments:
-                arguments["Body"] = bytes(arguments["Body"].data)
+                arguments["Body"] = bytes(arguments["Body"].view)
             self.calls.append((operation, dict(arguments)))
             answer = self.answers.pop(0)
             if isinstance(answer, Exception):
