@@ -9,7 +9,7 @@ from typing import Any
 
 from azure.core.exceptions import ServiceResponseError
 from azure.core.pipeline.transport import HttpRequest, RequestsTransport
-from azure.storage.blob import BlobServiceClient, ContainerClient
+from azure.storage.blob import BlobServiceClient, ContainerClient, StandardBlobTier
 from urllib3.exceptions import HTTPError as TransportError
 
 from fsnap.errors import StoreError, UsageError
@@ -20,6 +20,9 @@ CONNECTION = "AZURE_STORAGE_CONNECTION_STRING"
 ACCOUNT = "AZURE_STORAGE_ACCOUNT"
 KEY = "AZURE_STORAGE_KEY"
 SAS = "AZURE_STORAGE_SAS_TOKEN"
+
+TIERS = {str(tier.value): tier for tier in StandardBlobTier if tier is not StandardBlobTier.ARCHIVE}
+"""What ``FSNAP_STORAGE_CLASS`` may name."""
 
 _ONE_REQUEST_BYTES = 128 << 20
 """Above every object of a store, so that the SDK never cuts one into blocks or ranges."""
@@ -38,10 +41,10 @@ class AzOptions:
     max_connections: int = 32
 
     def __post_init__(self) -> None:
-        if self.access_tier and self.access_tier.lower() == "archive":
+        if self.access_tier and self.access_tier not in TIERS:
             raise UsageError(
-                "access tier Archive: what it holds cannot be read at once",
-                hint="Choose one with immediate access.",
+                f"access tier {self.access_tier}: what it holds cannot be read at once, or there is none",
+                hint=f"It is one of {', '.join(sorted(TIERS))}.",
             )
 
 

@@ -19,7 +19,7 @@ from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import ContainerClient, ContentSettings
 
 from fsnap.errors import CorruptData, ObjectMissing, StoreError, StoreUnavailable, StoreUnfit
-from fsnap.stores._azclient import AzClients, AzOptions
+from fsnap.stores._azclient import TIERS, AzClients, AzOptions
 from fsnap.stores._azerrors import error_code, reported
 from fsnap.stores._listing import in_order
 from fsnap.stores.base import Buffer, CorruptTransfer, ObjectInfo
@@ -112,7 +112,7 @@ class AzStore:
         checksum = bytearray(md5(body, usedforsecurity=False).digest())
         chosen: dict[str, Any] = {
             "encryption_scope": self._options.encryption_scope,
-            "standard_blob_tier": self._options.access_tier,
+            "standard_blob_tier": TIERS.get(self._options.access_tier or ""),
         }
         with reported(self._container, f"write {self._base}{key}"):
             answer = self._client.get_blob_client(self._base + key).upload_blob(

@@ -16,7 +16,7 @@ MIB = 1 << 20
 
 
 class TestPutAndGet:
-    @pytest.mark.parametrize("length", [0, 1, 4096, 5 * MIB + 3])
+    @pytest.mark.parametrize("length", [0, 1, 4096, 9 * MIB + 3])
     def test_gives_back_what_was_put(self, store: Store, length: int) -> None:
         store.put("a/b", pattern(length))
         assert store.get("a/b") == pattern(length)
