@@ -26,7 +26,7 @@ from fsnap.stores.base import Store
 from fsnap.stores.retrying import Patience, RetryingStore
 from tests.conformance.support import OpenStore
 
-ROUNDS = {"memory": 600, "file": 320, "ministack": 40, "seaweedfs": 40}
+ROUNDS = {"memory": 480, "file": 240, "ministack": 40, "seaweedfs": 40}
 MANY_ROUNDS = 1000
 CLAIMS = 4
 """Of one task: its first and later ones; a journal that gets long is read again by each claim."""

@@ -9,17 +9,22 @@ import functools
 import importlib.util
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fsnap.errors import CorruptData
+from fsnap.snapshots import codec
 from tests.fuzz.parsers import TARGETS
 from tests.fuzz.seeds import seeds
 
 QUICK_RUNS = 20_000
 LONG_S = 60
+MIB = 1 << 20
 
 sound = functools.cache(seeds)
 
@@ -50,6 +55,24 @@ def test_mutated(name: str, data: st.DataObject) -> None:
             )
         )
     TARGETS[name](bytes(good))
+
+
+def test_a_chunk_that_says_it_is_huge_takes_no_memory() -> None:
+    """A frame of some bytes that unfolds to a gigabyte, where the index says 64 KiB."""
+    bomb = zstandard.ZstdCompressor(level=19).compress(bytes(64 * MIB))
+    claims_a_gib = bytearray(bomb)
+    at = 5 + (bomb[4] & 0x20 == 0)  # RFC 8878, 3.1.1.1: descriptor, window if not a single segment, size
+    claims_a_gib[at : at + 4] = (1024 * MIB).to_bytes(4, "little")
+    tracemalloc.start()
+    for stored in (bomb, bytes(claims_a_gib)):
+        for kind in (codec.ZSTD, codec.DELTA):
+            with pytest.raises(CorruptData):
+                codec.Decoder().decode(
+                    memoryview(stored), codec=kind, raw_bytes=1 << 16, expected=bytes(32), where="x"
+                )
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * MIB
 
 
 @pytest.mark.process

@@ -113,7 +113,10 @@ def test_the_wall_clock_jumps_during_the_window(make_task: MakeTask, jump_s: int
 # -- the node's journal
 
 
-@pytest.mark.parametrize("harm", ["cut", "overwritten", "emptied", "gone"])
+@pytest.mark.parametrize(
+    "harm",
+    ["cut", "gone", *(pytest.param(each, marks=pytest.mark.slow) for each in ("overwritten", "emptied"))],
+)
 def test_a_journal_that_was_damaged_is_read_from_the_store_again(make_task: MakeTask, harm: str) -> None:
     task = make_task(20, 8)
     first = task.start()
