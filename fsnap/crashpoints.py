@@ -58,6 +58,8 @@ class CrashPoint(IntEnum):
     """A committed tree is killed; the exit code is not returned."""
     HEAD_PUBLISHED = 22
     """The head for listings is written."""
+    PAGES_FED = 23
+    """A process's memory went from CRIU's stream into the capture; CRIU is not at its gate."""
 
 
 def _nothing(point: CrashPoint) -> None:

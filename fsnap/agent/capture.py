@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from loguru import logger
 import fsnap
 from fsnap.agent.capsules import Capsules
 from fsnap.agent.home import RunDir
-from fsnap.agent.job import CRIU_TIMEOUT_S, CriuRun, Job
+from fsnap.agent.job import CRIU_TIMEOUT_S, Cancelled, CriuRun, Job
 from fsnap.agent.output import Output
 from fsnap.agent.processes import mapped_files, scheduling
 from fsnap.agent.settings import RunSettings
+from fsnap.agent.streaming import StreamedImages
 from fsnap.agent.trees import Trees
 from fsnap.clock import Clock, rfc3339
 from fsnap.core.manifest import SnapshotAbout
@@ -34,10 +36,11 @@ from fsnap.criu.log import diagnose
 from fsnap.criu.netlock import drop_lock
 from fsnap.criu.preflight import look
 from fsnap.criu.stats import frozen_ms
-from fsnap.errors import CheckpointFailed
+from fsnap.errors import CheckpointFailed, UnfitMachine
 from fsnap.snapshots.capture import Capture, Sealed
 from fsnap.snapshots.freeze import stage_tree
 from fsnap.snapshots.known import KnownChunks
+from fsnap.snapshots.pace import FASTEST, USUAL, Pace
 from fsnap.snapshots.pageindex import PageIndex
 from fsnap.snapshots.records import StagedTree
 from fsnap.snapshots.trees import TreeSource
@@ -85,6 +88,14 @@ class Capturer:
         self._run_ms = run_ms
         self._key = settings.keys.first if settings.keys else None
         self.known = KnownChunks(pages=PageIndex(), key_id=self._key.id if self._key else "")
+        self._streams = True
+        self._pace = Pace(FASTEST if store.url.startswith("file:") else USUAL)
+
+    def prepare(self) -> None:
+        """Ask CRIU now what a dump would have to wait for."""
+        with suppress(UnfitMachine):
+            network_lock(find_criu())
+            criu_version(find_criu())
 
     def learn(self, result: CaptureResult) -> None:
         """The snapshot is committed: its chunks and files need not be stored again."""
@@ -100,36 +111,67 @@ class Capturer:
     def final(self, job: Job, state: TaskState, snapshot_id: str) -> tuple[CaptureResult, CriuRun]:
         """Freeze, capture and publish; the gate is closed when this returns, and open when it raises."""
         began = self._clock.mono_s()
-        criu, images, root_pid = self._dump(job, leave_running=False)
-        try:
-            frozen = self._frozen(criu, images)
+        images = self._ready(job)
+        with (
+            self._capture(snapshot_id, learn_pages=False) as capture,
+            self._receiver(images, capture) as stream,
+        ):
             run_ms = self._run_ms()
-            for name, output in self._outputs.items():
-                output.flush(int(frozen[name]), FLUSH_TIMEOUT_S)
-                output.hold()
-            sources = self._sources(root_pid)
-            with self._capture(snapshot_id, learn_pages=False) as capture:
-                for source in [self._images_source(images), *sources]:
+            criu, root_pid = self._dump(job, images, leave_running=False, stream=stream is not None)
+            try:
+                frozen = self._frozen(criu, images)
+                fed = {} if stream is None else stream.finish()
+                for name, output in self._outputs.items():
+                    output.flush(int(frozen[name]), FLUSH_TIMEOUT_S)
+                    output.hold()
+                sources = self._sources(root_pid)
+                capture.add_tree(self._images_source(images), fed=fed)
+                reach(CrashPoint.TREE_STORED)
+                for source in sources:
                     job.checkpoint()
                     capture.add_tree(source)
                     reach(CrashPoint.TREE_STORED)
                 result = self._publish(capture, state, snapshot_id, "final", root_pid, frozen, run_ms, began)
-        except BaseException:
-            _undo(criu, images)
-            for output in self._outputs.values():
-                output.unhold()
-            raise
+            except BaseException as problem:
+                self._roll_back(criu, images, stream, problem)
+                raise
         return result, criu
+
+    @contextmanager
+    def _receiver(self, images: Path, capture: Capture) -> Iterator[StreamedImages | None]:
+        """Whoever takes CRIU's stream; ``None`` once CRIU failed at one: the next try goes by files."""
+        if not self._streams:
+            yield None
+            return
+        with StreamedImages(images, capture) as stream:
+            yield stream
+
+    def _roll_back(
+        self, criu: CriuRun, images: Path, stream: StreamedImages | None, problem: BaseException
+    ) -> None:
+        """Let the tree run on; raises what was at the bottom of *problem* if that is known."""
+        if stream is not None:
+            stream.abort()
+        _undo(criu, images)
+        for output in self._outputs.values():
+            output.unhold()
+        if stream is None or not isinstance(problem, CheckpointFailed) or isinstance(problem, Cancelled):
+            return
+        if stream.failure is None:
+            self._streams = False
+        elif stream.failure is not problem:
+            raise stream.failure from problem
 
     # -- the periodic checkpoint
 
     def periodic(self, job: Job, state: TaskState, snapshot_id: str) -> CaptureResult:
         """Freeze, copy what changed, let the tree run on, then store it all."""
         began = self._clock.mono_s()
-        criu, images, root_pid = self._dump(job, leave_running=True)
+        images = self._ready(job)
+        run_ms = self._run_ms()
+        criu, root_pid = self._dump(job, images, leave_running=True)
         try:
             frozen = self._frozen(criu, images)
-            run_ms = self._run_ms()
             staging = self._run_dir.empty(self._run_dir.staging)
             staged = [_stage(source, staging) for source in self._sources(root_pid)]
             processes = scheduling(self._capsules.proc())
@@ -170,7 +212,8 @@ class Capturer:
 
     # -- steps
 
-    def _dump(self, job: Job, *, leave_running: bool) -> tuple[CriuRun, Path, int]:
+    def _ready(self, job: Job) -> Path:
+        """Wait until the tree may be dumped; the empty directory for its images."""
         control = self._capsules.live()
         while control.request("hello")["frozen"]:
             # Its lease ran out with the store away; a dump of stopped processes would be restored stopped.
@@ -179,7 +222,13 @@ class Capturer:
         sight = look(self._capsules.proc(), self._capsules.helpers())
         if sight.problems:
             raise CheckpointFailed(f"CRIU can't save {sight.problems[0]}")
-        images = self._run_dir.empty(self._run_dir.images)
+        return self._run_dir.empty(self._run_dir.images)
+
+    def _dump(
+        self, job: Job, images: Path, *, leave_running: bool, stream: bool = False
+    ) -> tuple[CriuRun, int]:
+        """Start CRIU; its run, and the root's PID inside."""
+        control = self._capsules.live()
         root_pid = int(control.request("hello")["root_pid"])
         criu = find_criu()
         self._argv = dump_argv(
@@ -190,15 +239,16 @@ class Capturer:
             leave_running=leave_running,
             network_lock=network_lock(criu),
             timeout_s=CRIU_TIMEOUT_S,
+            stream=stream,
         )
         run = CriuRun(self._capsules, job)
         try:
-            run.spawn(self._argv)
+            run.spawn(self._argv, cwd=images if stream else None)
             reach(CrashPoint.DUMP_SPAWNED)
         except BaseException:
             run.abandon()
             raise
-        return run, images, root_pid
+        return run, root_pid
 
     def _frozen(self, criu: CriuRun, images: Path) -> dict[str, int]:
         event = criu.wait_gate()
@@ -227,6 +277,7 @@ class Capturer:
             known=self.known,
             clock=self._clock,
             key=self._key,
+            pace=self._pace,
             learn_pages=learn_pages,
         )
 

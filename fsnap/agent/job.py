@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fsnap.agent.capsules import Capsules
@@ -117,13 +118,15 @@ class CriuRun:
         self._job = job
         self.at_gate = False
 
-    def spawn(self, argv: list[str], *, root_pid: int | None = None) -> None:
-        """Start it; with *root_pid* it is a restore and gets the new output pipes."""
+    def spawn(self, argv: list[str], *, root_pid: int | None = None, cwd: Path | None = None) -> None:
+        """Start it, in *cwd*; with *root_pid* it is a restore and gets the new output pipes."""
         control = self._capsules.live()
         while not self._capsules.events.empty():
             self._capsules.events.get()
         log = str(self._capsules.gate.with_name("criu.out"))
         extra: dict[str, Any] = {} if root_pid is None else {"pipes": True, "root_pid": root_pid}
+        if cwd is not None:
+            extra["cwd"] = str(cwd)
         control.request("spawn", tag=self.TAG, argv=argv, log=log, **extra)
 
     def wait_gate(self, timeout_s: float = CRIU_TIMEOUT_S) -> dict[str, Any] | None:

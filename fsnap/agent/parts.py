@@ -60,7 +60,7 @@ class Parts:
         }
         self.trees = Trees(settings=settings, mounts=self.capsules.mounts, keep=run_dir.path)
         self.run_clock = RunClock(clock)
-        self.watch = Watch(self.capsules)
+        self.watch = Watch(self.capsules, lambda: self.capturer.prepare())
         self.book = FactBook(clock=clock, run_clock=self.run_clock, watch=self.watch)
         self.capturer = Capturer(
             capsules=self.capsules,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from loguru import logger
 
@@ -38,8 +39,10 @@ class RunClock:
 class Watch:
     """Looks at the tree every few seconds: its size, and what forbids a checkpoint."""
 
-    def __init__(self, capsules: Capsules) -> None:
+    def __init__(self, capsules: Capsules, prepare: Callable[[], None] = lambda: None) -> None:
+        """*prepare* is called once, at the first look: what a dump needs is found out before it is needed."""
         self._capsules = capsules
+        self._prepare = prepare
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.tree_bytes = 0
@@ -57,6 +60,7 @@ class Watch:
         self._stop.set()
 
     def _run(self) -> None:
+        self._prepare()
         wait_s = 0.3
         while not self._stop.wait(wait_s):
             wait_s = LOOK_S

@@ -39,9 +39,10 @@ def become_task(request: dict[str, Any], pipes: Sequence[int], failure_fd: int) 
 
 def become_helper(request: dict[str, Any], pipes: Sequence[int]) -> NoReturn:
     """The program of *request*, a process group leader, with its own output in a log and *pipes* where
-    CRIU inherits them."""
+    CRIU inherits them; ``cwd`` is where it starts, if not here."""
     try:
         os.setpgid(0, 0)
+        os.chdir(request.get("cwd", "."))
         _default_signals()
         os.umask(0o077)  # for CRIU's images and logs; what it restores has modes and umask of its own
         log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -283,7 +283,7 @@ class Init:
         return {"pid": pid, "pipes": {name: stream.inode for name, stream in self.streams.items()}}
 
     def op_spawn(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Start a helper (CRIU): ``tag``, ``argv``, ``log``; ``pipes`` hands it new output pipes.
+        """Start a helper (CRIU): ``tag``, ``argv``, ``log``, ``cwd``; ``pipes`` hands it new output pipes.
 
         No dump of a stopped tree: it would be restored stopped.
         """

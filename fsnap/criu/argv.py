@@ -31,11 +31,19 @@ def dump_argv(
     leave_running: bool,
     network_lock: str,
     timeout_s: int,
+    stream: bool = False,
 ) -> list[str]:
-    """``criu dump`` of the tree under *root_pid*, whose gate is the script *gate*."""
-    argv = [str(criu), "dump", "-t", str(root_pid), "-D", str(images), "-o", "dump.log", *COMMON]
+    """``criu dump`` of the tree under *root_pid*, whose gate is the script *gate*.
+
+    With *stream* it sends its images (:mod:`fsnap.criu.stream`) and has to be started in *images*:
+    the path of a socket is short.
+    """
+    folder = "." if stream else str(images)
+    argv = [str(criu), "dump", "-t", str(root_pid), "-D", folder, "-o", "dump.log", *COMMON]
     argv += ["--link-remap", "--ghost-limit", GHOST_LIMIT, "--cpu-cap=cpu", "--timeout", str(timeout_s)]
     argv += ["--tcp-established", "--network-lock", network_lock, "--action-script", str(gate)]
+    if stream:
+        argv.append("--stream")
     return [*argv, "--leave-running"] if leave_running else argv
 
 

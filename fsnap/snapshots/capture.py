@@ -7,7 +7,7 @@ Nothing here commits anything: a snapshot counts once the journal pins the diges
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,22 +19,26 @@ from fsnap.core.manifest import Manifest, PackEntry, SnapshotAbout
 from fsnap.errors import CorruptData, ObjectExists
 from fsnap.keys import Key
 from fsnap.snapshots import codec, layout
-from fsnap.snapshots.cut import ByteCutter
+from fsnap.snapshots.cut import ByteCutter, PageCutter
 from fsnap.snapshots.errors import CaptureFailed, PacksMissing, UnreadableFile
 from fsnap.snapshots.feeder import Feeder, Fill
 from fsnap.snapshots.index import Index, StreamHead
 from fsnap.snapshots.indexfile import IndexBuilder, decode_index, encode_index
 from fsnap.snapshots.known import KnownChunks
+from fsnap.snapshots.pace import Pace
 from fsnap.snapshots.reading import bytes_reader, reader
 from fsnap.snapshots.records import StagedTree, record_tree
 from fsnap.snapshots.sealing import SnapshotSeal, seal_manifest
-from fsnap.snapshots.seen import Seen, SeenFiles
+from fsnap.snapshots.seen import Extent, Seen, SeenFiles
 from fsnap.snapshots.sink import ChunkSink
 from fsnap.snapshots.treecapture import TreeCapture
 from fsnap.snapshots.trees import TreeSource, TreeStats
 
 if TYPE_CHECKING:
     from fsnap.stores.base import Store
+
+MAX_FED_BYTES = 1 << 50
+"""More than any process has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +75,8 @@ class Capture:
     was not published.  Errors: :class:`UnreadableFile` and other ``CaptureFailed`` for the trees, the
     store's own for the store.
 
+    *pace* carries what was learnt about the store from one capture to the next.
+
     *progress* gets bytes of content read and hashed so far, and bytes planned so far; packs that are
     on their way to the store lag behind by what memory holds.  *learn_pages*: later snapshots of this
     process may store deltas upon the chunks of this one.
@@ -84,7 +90,7 @@ class Capture:
         snapshot_id: str,
         known: KnownChunks,
         threads: int = 2,
-        level: int = 1,
+        pace: Pace | None = None,
         progress: Callable[[int, int], None] | None = None,
         connections: int = 4,
         clock: Clock | None = None,
@@ -109,7 +115,7 @@ class Capture:
             prefix=prefix,
             known=known,
             threads=threads,
-            level=level,
+            pace=pace or Pace(),
             connections=connections,
             seal=self._seal,
             learn_pages=learn_pages,
@@ -139,8 +145,28 @@ class Capture:
         """Bytes of packs that the store has acknowledged."""
         return self._sink.put_bytes
 
-    def add_tree(self, source: TreeSource | StagedTree) -> TreeStats:
-        """Capture one tree.  :class:`UnreadableFile` names what vanished, changed or refused."""
+    def feed_pages(self, name: str, fill: Fill) -> list[Extent]:
+        """Take one pages image from *fill* to its end, before the tree that it belongs to is added.
+
+        Where it lies, for the *fed* of :meth:`add_tree`.
+        """
+        self._take_name(f"pages {name}")
+        self._feeder.begin(PageCutter())
+        stream_at = self._feeder.position
+        length = self._feeder.feed(fill, MAX_FED_BYTES)
+        self._feeder.end()
+        self._advance(length)
+        self._whole = True
+        return [(0, length, stream_at)] if length else []
+
+    def add_tree(
+        self, source: TreeSource | StagedTree, *, fed: Mapping[str, list[Extent]] | None = None
+    ) -> TreeStats:
+        """Capture one tree.  :class:`UnreadableFile` names what vanished, changed or refused.
+
+        Paths in *fed* are not read: :meth:`feed_pages` took their content, and what the tree has there is
+        a file of that length.
+        """
         tree = source if isinstance(source, StagedTree) else record_tree(source, self._clock)
         if not layout.is_tree_name(tree.source.name):
             raise ValueError(f"{tree.source.name!r} cannot name a tree")
@@ -152,6 +178,7 @@ class Capture:
             feeder=self._feeder,
             builder=self._builder,
             progress=self._advance,
+            fed=fed or {},
         )
         stats, seen = work.run()
         self._seen[tree.source.name] = seen

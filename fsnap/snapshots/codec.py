@@ -55,8 +55,16 @@ def is_zero(data: memoryview) -> bool:
 class Encoder:
     """Compresses chunks; one per thread, since a zstd context is not shared."""
 
-    def __init__(self, level: int) -> None:
-        self._zstd = zstandard.ZstdCompressor(level=level, write_content_size=True)
+    def __init__(self) -> None:
+        self._level = 0
+        self._zstd = zstandard.ZstdCompressor(level=1, write_content_size=True)
+
+    def use(self, level: int) -> Encoder:
+        """Itself, with zstd's *level* from now on."""
+        if level != self._level:
+            self._level = level
+            self._zstd = zstandard.ZstdCompressor(level=level, write_content_size=True)
+        return self
 
     def encode(self, data: memoryview) -> tuple[int, bytes | memoryview]:
         """Codec and stored bytes of a chunk that is not zero."""

@@ -30,13 +30,15 @@ ROOM_BYTES = TARGET_BYTES + codec.MAX_CHUNK_BYTES + OVERHEAD_BYTES
 class PackBuilder:
     """A pack that still grows.  Not thread safe."""
 
-    def __init__(self, number: int, box: PackBox | None = None) -> None:
+    def __init__(self, number: int, box: PackBox | None = None, room: bytearray | None = None) -> None:
+        """*room* of ``ROOM_BYTES`` is the pack's until its bytes are stored; it may have held another."""
+        # Made in one piece: a buffer that grows is copied, and takes more than it holds.
+        self.room = bytearray(ROOM_BYTES) if room is None else room
         self.number = number
         self.chunks: list[int] = []
         self._box = box
         self._unsealed: list[tuple[int, int, bytes]] = []
-        # Made in one piece: a buffer that grows is copied, and takes more than it holds.
-        self._data = memoryview(bytearray(ROOM_BYTES))
+        self._data = memoryview(self.room)
         self._used = 0
         self._add(objects.encode_header(objects.PACK_MAGIC) if box is None else box.header)
         self._add(os.urandom(MARK_BYTES))

@@ -27,6 +27,7 @@ from fsnap.snapshots import codec, deltas, layout
 from fsnap.snapshots.cut import spans
 from fsnap.snapshots.errors import CaptureFailed
 from fsnap.snapshots.known import KnownChunks, Location, Stored
+from fsnap.snapshots.pace import Pace
 from fsnap.snapshots.packs import PackBuilder
 from fsnap.snapshots.tables import CHUNK, NONE, PACK, REF, Table
 
@@ -61,7 +62,7 @@ class ChunkSink:
         prefix: str,
         known: KnownChunks,
         threads: int,
-        level: int,
+        pace: Pace,
         connections: int,
         seal: SnapshotSeal | None = None,
         learn_pages: bool = True,
@@ -69,7 +70,9 @@ class ChunkSink:
         self._store = store
         self._prefix = prefix
         self._known = known
-        self._level = level
+        self._pace = pace
+        self._connections = connections
+        self._on_their_way = 0
         self._learn_pages = learn_pages
         self._seal = seal
         self._hash_key = None if seal is None else seal.hash_key
@@ -84,6 +87,8 @@ class ChunkSink:
         self._pack_numbers: dict[str, int] = {}
         self._zero_digests: dict[int, bytes] = {}
         self._open: PackBuilder | None = None
+        self._rooms: list[bytearray] = []
+        """Of packs that are stored."""
         self._stopped = False
         self._work: deque[Future[None]] = deque()
         self._puts: deque[Future[None]] = deque()
@@ -253,15 +258,17 @@ class ChunkSink:
     def _encoder(self) -> codec.Encoder:
         encoder: codec.Encoder | None = getattr(self._local, "encoder", None)
         if encoder is None:
-            encoder = self._local.encoder = codec.Encoder(self._level)
-        return encoder
+            encoder = self._local.encoder = codec.Encoder()
+        return encoder.use(self._pace.level)
 
     def _pack(self, chunk: int, encoded: deltas.Encoded) -> None:
         full = None
         with self._lock:
             if self._open is None:
                 box = None if self._seal is None else self._seal.new_pack()
-                self._open = PackBuilder(len(self._pack_ids), box)
+                # New memory costs more than what is copied into it.
+                room = self._rooms.pop() if self._rooms else None
+                self._open = PackBuilder(len(self._pack_ids), box, room)
                 self._pack_ids.append(None)
                 self._pack_sizes.append(0)
             offset, length, kind = self._open.append(
@@ -279,6 +286,9 @@ class ChunkSink:
 
     def _send(self, pack: PackBuilder) -> None:
         """Queue the pack for its put; waits while too many are on their way."""
+        with self._lock:
+            self._pace.pack_is_full(on_their_way=self._on_their_way, connections=self._connections)
+            self._on_their_way += 1
         self._put_slots.acquire()
         try:
             self._puts.append(self._putters.submit(self._put, pack))
@@ -295,6 +305,9 @@ class ChunkSink:
             self._store.put(layout.pack_key(self._prefix, pack_id), data)
             self._acknowledge(pack, pack_id, len(data))
         finally:
+            with self._lock:
+                self._on_their_way -= 1
+                self._rooms.append(pack.room)
             self._put_slots.release()
             self._spent(began_s)
 

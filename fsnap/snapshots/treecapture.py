@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 
@@ -43,6 +43,7 @@ class TreeCapture:
         feeder: Feeder,
         builder: IndexBuilder,
         progress: Callable[[int], None],
+        fed: Mapping[str, list[Extent]],
     ) -> None:
         self._tree = tree
         self._source = tree.source
@@ -51,6 +52,7 @@ class TreeCapture:
         self._feeder = feeder
         self._builder = builder
         self._progress = progress
+        self._fed = fed
         self._files = [n for n, record in enumerate(tree.records) if record.kind == Kind.FILE]
         self._extents: dict[int, list[Extent]] = {}
         self._root_fd: int | None = None
@@ -62,6 +64,7 @@ class TreeCapture:
             if not self._tree.is_staged:
                 self._root_fd = stack.enter_context(beneath.opened_root(self._source.root))
             self._hash_inputs()
+            self._take_fed()
             self._refer_kept()
             self._progress(sum(self._tree.records[n].read_bytes for n in self._files))
             self._feed_small()
@@ -79,6 +82,20 @@ class TreeCapture:
                 record.digest = baseline.hash_file(fd)
             if self._source.baseline is not None and record.digest is not None:
                 self._source.baseline.learn_digest(record.path, record.digest)
+
+    def _take_fed(self) -> None:
+        """Files whose content is in the stream already."""
+        for number in self._files:
+            record = self._tree.records[number]
+            extents = self._fed.get(record.path)
+            if extents is None:
+                continue
+            length = sum(extent[1] for extent in extents)
+            if length != record.state.size:
+                raise CaptureFailed(f"{self._name(record)} has {record.state.size} bytes, {length} were fed")
+            record.start = length
+            self._extents[number] = extents
+            self._read_bytes += length
 
     def _refer_kept(self) -> None:
         """Refer to what an earlier snapshot stores already, unless its packs turned out bad."""

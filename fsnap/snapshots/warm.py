@@ -25,6 +25,7 @@ from fsnap.snapshots.cut import ByteCutter, PageCutter
 from fsnap.snapshots.errors import Interrupted
 from fsnap.snapshots.feeder import Feeder, Fill
 from fsnap.snapshots.known import KnownChunks
+from fsnap.snapshots.pace import Pace
 from fsnap.snapshots.reading import data_ranges, reader
 from fsnap.snapshots.records import Record, record_tree
 from fsnap.snapshots.sealing import SnapshotSeal
@@ -89,7 +90,7 @@ class WarmPass:
             prefix=prefix,
             known=known,
             threads=1,
-            level=level,
+            pace=Pace(level, adapts=False),
             connections=1,
             seal=None if key is None else SnapshotSeal(key, prefix),
         )

@@ -14,7 +14,7 @@ IMAGES = Path("/run/images")
 GATE = Path("/run/gate.sh")
 
 
-def dump(*, leave_running: bool) -> list[str]:
+def dump(*, leave_running: bool = False, stream: bool = False) -> list[str]:
     return dump_argv(
         criu=CRIU,
         root_pid=1001,
@@ -23,6 +23,7 @@ def dump(*, leave_running: bool) -> list[str]:
         leave_running=leave_running,
         network_lock="nftables",
         timeout_s=600,
+        stream=stream,
     )
 
 
@@ -121,3 +122,10 @@ def test_gate_script_lets_every_other_stage_pass(tmp_path: Path, action: str) ->
     ran = subprocess.run(["sh", script], env={"CRTOOLS_SCRIPT_ACTION": action}, check=False)
     assert ran.returncode == 0
     assert not (tmp_path / "gate.req").exists()
+
+
+def test_a_streamed_dump_is_started_in_its_folder() -> None:
+    """The address of a socket is short, the path of the images may be long."""
+    argv = dump(stream=True)
+    assert argv[argv.index("-D") + 1] == "."
+    assert "--stream" in recorded_options(argv)

@@ -16,6 +16,7 @@ from fsnap.snapshots.cut import ByteCutter
 from fsnap.snapshots.errors import CaptureFailed, PacksMissing, UnreadableFile
 from fsnap.snapshots.feeder import Feeder, Fill
 from fsnap.snapshots.known import KnownChunks
+from fsnap.snapshots.pace import Pace
 from fsnap.snapshots.reading import feed_file
 from fsnap.snapshots.records import Record
 from fsnap.snapshots.sink import ChunkSink
@@ -82,7 +83,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_named(tmp_path: Path, left: int
             return super().feed(fill, length)
 
     sink = ChunkSink(
-        store=MemoryStore(), prefix=PREFIX, known=KnownChunks(), threads=1, level=1, connections=1
+        store=MemoryStore(), prefix=PREFIX, known=KnownChunks(), threads=1, pace=Pace(), connections=1
     )
     feeder = Shrinking(sink)
     feeder.begin(ByteCutter())
