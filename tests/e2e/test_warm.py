@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from fsnap.snapshots import codec
+from fsnap.snapshots.indexfile import decode_index
 from tests.e2e.conftest import MakeScenario
 from tests.e2e.harness import WORKLOADS, Attempt, assert_same
 
@@ -54,3 +56,21 @@ def test_no_pass_where_it_is_not_wanted(scenario: MakeScenario) -> None:
     attempt = task.start(*QUICK, "--warm", "off")
     attempt.finish(0)
     assert "warm pass" not in attempt.log
+
+
+@pytest.mark.slow
+def test_twenty_snapshots_in_a_row_with_deltas(scenario: MakeScenario) -> None:
+    task = scenario([sys.executable, WORKLOADS / "heap.py"])
+    task.env |= {"BLOCKS": "16"}
+    expected = task.baseline()
+    task.env["PACE"] = "1.0"
+
+    def twenty(attempt: Attempt) -> None:
+        attempt.wait("twenty snapshots", lambda: attempt.log.count(" stored in ") >= 20)
+
+    task.reclaim(twenty, *QUICK, "--interval", "0.5")
+    indexes = sorted(task.store.glob("tasks/*/snapshots/*/index"))
+    chunks = decode_index(indexes[-1].read_bytes(), where="x").chunks
+    assert int((chunks["codec"] == codec.DELTA).sum()) > 20
+    task.finish(*QUICK)
+    assert_same(task.result(), expected)
