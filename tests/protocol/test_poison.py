@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from fsnap.core.poison import LOST_EPOCHS
 from tests.e2e.harness import Attempt
 from tests.protocol.conftest import MakeTask
 from tests.protocol.support import CHECKPOINTED, Task, fsnap
@@ -108,3 +109,39 @@ def test_an_agent_killed_while_it_restores_again(make_task: MakeTask) -> None:
     third = task.finish(fresh=False)
     assert task.triggers().count("retry_restore") == 1
     task.assert_whole(first, third)
+
+
+@pytest.mark.slow
+def test_a_snapshot_whose_nodes_are_all_lost_is_passed_over(make_task: MakeTask) -> None:
+    """Each node dies while it restores; nobody is left to say why."""
+    task = make_task(24, 8, 16)
+    first = waiting_at(task, 8)
+    task.go(8)
+    waiting_at(task, 16)
+    with task.crashing("fsnap.agent.restoring:Restorer._run_criu"):
+        for number in range(LOST_EPOCHS):
+            attempt = task.start("--attempt", str(number + 2))
+            attempt.finish(-9)
+            task.lose_node(attempt)
+    task.go(16)
+    last = task.finish("--attempt", str(LOST_EPOCHS + 2))
+    assert f"{LOST_EPOCHS} attempts with snapshot" in last.log
+    assert last.stdout.data.startswith(b"line 9\n")
+    task.assert_whole(first, last)
+
+
+@pytest.mark.slow
+def test_the_only_snapshot_is_kept_when_its_nodes_are_all_lost(make_task: MakeTask) -> None:
+    task = make_task(20, 8)
+    first = waiting_at(task, 8)
+    with task.crashing("fsnap.agent.restoring:Restorer._run_criu"):
+        for _ in range(LOST_EPOCHS):
+            attempt = task.start()
+            attempt.finish(-9)
+            task.lose_node(attempt)
+    told = task.start()
+    told.finish(RESTORE_FAILED)
+    assert "were lost, with nothing saved" in told.log
+    task.go(8)
+    last = task.finish()
+    task.assert_whole(first, last)
