@@ -25,11 +25,15 @@ from fsnap.journal.node import NodeFile, NodeNotice
 from fsnap.journal.rows import Batch, Plain
 from fsnap.journal.schema import set_aside
 from fsnap.keys import KeyRing
+from fsnap.sealing import key_needed, not_sealed
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
 __all__ = ["NO_RECORDS", "Batch", "Head", "Journal", "NodeNotice", "Orphan", "set_aside"]
+
+SEALED_META = "sealed"
+"""Name of the small value that is the id of the key that objects in the store are sealed with, or empty."""
 
 MAX_BATCH_RECORDS = 512
 MAX_BATCH_BYTES = 4 * 1024 * 1024
@@ -162,7 +166,9 @@ class Journal(NodeFile):
         """The object to put next, durable here before its first put; ``None`` when all is mirrored.
 
         One that is kept already is given again, whatever has been appended since.
-        :class:`~fsnap.errors.CorruptData` when the tail cannot be read.
+        :class:`~fsnap.errors.CorruptData` when the tail cannot be read;
+        :class:`~fsnap.errors.SealError` when what is in the store is sealed and this would not be, or the
+        other way round.
         """
         with self._transaction() as database:
             kept = self.kept_batch(task)
@@ -172,6 +178,7 @@ class Journal(NodeFile):
             tail = self._read(task, after=start, limit=MAX_BATCH_RECORDS)
             if not tail:
                 return None
+            self._refuse_mixture(task)
             plains = [rows.from_row(row) for row in self._record_rows(task, start, limit=len(tail))]
             batch = rows.encode_batch(task, _bounded(plains), nonce(), self.keys)
             database.table("batches").insert(
@@ -195,6 +202,9 @@ class Journal(NodeFile):
                 database.execute("DELETE FROM mirrored WHERE task = ?", (task,))
             for batch in batches:
                 self._accept_one(database, batch, reason)
+            if batches:
+                row = {"task": task, "key": SEALED_META, "value": self.keys.first.id if self.keys else ""}
+                database.table("meta").insert(row, replace=True)
             self._settle_tail(database, task, reason)
 
     def orphan_tail(self, task: str, reason: str) -> None:
@@ -206,7 +216,16 @@ class Journal(NodeFile):
         """Move all records of *task* to ``orphaned``, mirrored or not: the next pull reads the store anew."""
         with self._transaction() as database:
             database.execute("DELETE FROM mirrored WHERE task = ?", (task,))
+            database.execute("DELETE FROM meta WHERE task = ? AND key = ?", (task, SEALED_META))
             self._orphan(database, task, 0, reason)
+
+    def _refuse_mixture(self, task: str) -> None:
+        """Without the store to ask, as after a restart in an outage, this file tells whether it is sealed."""
+        key_id, where = self.get_meta(task, SEALED_META), f"the journal of {task}"
+        if key_id and self.keys is None:
+            raise key_needed(key_id, where)
+        if key_id == "" and self.keys is not None:
+            raise not_sealed(where)
 
     def orphaned(self, task: str) -> list[Orphan]:
         """What lost against the store, oldest first."""

@@ -113,6 +113,24 @@ def test_a_node_that_knows_the_records_needs_the_key_all_the_same(
         a.mirror.pull()
 
 
+def test_nothing_plain_is_put_behind_what_is_sealed_while_the_store_is_away(
+    sealed: Callable[..., Node], node: NodeMaker, faulty: FaultyStore
+) -> None:
+    """A new process has not asked the store yet: its own file knows."""
+    a = written(sealed(faulty), 2)
+    plain = written(node(FaultyStore(), "node-b"), 2)
+    for each, keys_now, kind in ((a, None, KeyNeeded), (plain, ring("k1"), NotSealed)):
+        each.restart()
+        each.journal.keys = keys_now
+        each.append(1)
+        with pytest.raises(kind):
+            each.mirror.flush()
+    assert keys(faulty) == [journal_object(TASK, 1), journal_object(TASK, 2)]
+    a.journal.forget(TASK, "begun anew")
+    a.append(1)
+    assert a.journal.keep_batch(TASK, lambda: "nonce") is not None
+
+
 def test_a_record_of_nobody_s_fences(sealed: Callable[..., Node], node: NodeMaker) -> None:
     """Somebody without the key writes the next record: our copy stops, and nobody goes on from it."""
     store = MemoryStore()
