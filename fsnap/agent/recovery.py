@@ -74,9 +74,12 @@ def lives_on(run_dir: RunDir, journal: Journal, settings: RunSettings) -> bool:
 
 
 def _needs_the_store(state: TaskState, seen: dict[str, Any]) -> bool:
-    """What is to be done next follows a record that must be in the store; a tree that runs just runs on."""
+    """What is to be done next follows a record that must be in the store; a tree that runs just runs on.
+
+    A resumed tree at a gate was restored, or its commit was held: by the store it may be anybody's.
+    """
     started = bool(seen["root_pid"]) or seen["exit_code"] is not None
-    return state.state not in LIVE or not started or seen["gate"] == "post-restore"
+    return state.state not in LIVE or not started or (bool(seen["gate"]) and state.state is State.RESUMED)
 
 
 def _go_on(parts: Parts, loop: TaskLoop, control: Control, seen: dict[str, Any]) -> None:

@@ -38,10 +38,10 @@ def test_a_broken_rule_is_found(name: str, capsys: pytest.CaptureFixture[str]) -
 
 def test_a_path_is_the_shortest() -> None:
     """One step less and nothing is found."""
-    with MUTATIONS["lease-ignored"].applied() as shell:
-        found = Run(scenario="lease", starts=2).search(shell).run(depth=100, max_states=10**6)
+    with MUTATIONS["lease-ignored"].applied():
+        found = Run(scenario="lease", starts=2).search(Shell()).run(depth=100, max_states=10**6)
         assert found.wrong and found.depth == len(found.path)
-        shorter = Run(scenario="lease", starts=2).search(shell).run(depth=found.depth - 1, max_states=10**6)
+        shorter = Run(scenario="lease", starts=2).search(Shell()).run(depth=found.depth - 1, max_states=10**6)
     assert not shorter.wrong
 
 

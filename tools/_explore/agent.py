@@ -118,13 +118,17 @@ def _renews(machine: Machine, node: Node, store: Store) -> Steps:
         if first or node.good < machine.lease:
             yield Step("renews: puts the heartbeat", node._replace(beat=0), tells=BEAT, good=True)
         return
-    if node.foreign and first:
+    if not machine.shell.renewal_looks_for_the_fence:
+        node = node._replace(good=machine.lease, beat=-1, renewing=True, pc=Pc("loop") if first else node.pc)
+        thawed_on = renewed(machine, node, machine.lease) if node.capsule == 2 else node
+        yield Step("renews without a look", thawed_on, good=True)
+    elif node.foreign and first:
         yield goes(machine, node, store, "renews: sees another node's record")
     elif node.foreign:
         fenced = node._replace(fenced=True, renewing=False, beat=-1)
         yield Step("renews: sees another node's record", fenced, good=True)
     elif machine.lease:
-        left = machine.lease - node.beat
+        left = machine.lease - (node.beat if machine.shell.lease_counts_from_its_beginning else 0)
         node = node._replace(good=left, beat=-1, renewing=True, pc=Pc("loop") if first else node.pc)
         if node.capsule == 2:
             node = (
@@ -156,8 +160,9 @@ def handled(machine: Machine, node: Node, event: Event, facts: Facts, label: str
     gives_up = move.trigger != "commit" and any(isinstance(effect, Kill) for effect in move.effects)
     if gives_up and machine.shell.stopped_before_giving_up:
         node = node._replace(stopped=BY_GATE if node.tree == RUNNING else node.stopped, job=NO_JOB)
-    if move.mirrored or any(isinstance(effect, Release | Resume | Kill | Exit) for effect in move.effects):
-        node = node._replace(pc=Pc("ship" if move.mirrored else "act", move.trigger, move.effects))
+    waits = move.mirrored and machine.shell.effects_wait_for_their_record
+    if waits or any(isinstance(effect, Release | Resume | Kill | Exit) for effect in move.effects):
+        node = node._replace(pc=Pc("ship" if waits else "act", move.trigger, move.effects))
     else:
         for effect in move.effects:
             node = done(machine, node, effect)

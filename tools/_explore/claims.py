@@ -173,7 +173,7 @@ def claims(machine: Machine, node: Node, basis: Basis) -> Steps:
         same=False,
         still=0,
     )
-    if not move.mirrored:
+    if not (move.mirrored and machine.shell.effects_wait_for_their_record):
         claimed = acted(machine, claimed._replace(job=machine.job(move.effects[0]) or NO_JOB))
     yield Step(f"{label}: {move.trigger} ({move.note})", claimed, good=True)
 

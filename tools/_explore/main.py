@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from _explore.liveness import Completion
 from _explore.mutations import MUTATIONS, NONE, Mutation, from_file
+from _explore.probes import observed
 from _explore.scenarios import DEFAULT, QUICK, SCENARIOS, Run
 from _explore.search import Found, Search
 from _explore.shell import Shell
@@ -31,8 +32,12 @@ def main(argv: Sequence[str]) -> int:
         mutation = _mutation(options.mutate)
     except (OSError, ValueError) as problem:
         parser.error(f"--mutate {options.mutate}: {problem}")
-    with mutation.applied() as shell:
-        return explore(_runs(options, mutation), shell, options.max_states, options.sample)
+    with mutation.applied():
+        shell = observed()
+        for duty in fields(shell):
+            if not getattr(shell, duty.name):
+                print(f"the agent does not keep this duty: {duty.name.replace('_', ' ')}")
+        return explore(_runs(options, mutation), mutation.left(shell), options.max_states, options.sample)
 
 
 def explore(runs: Iterable[Run], shell: Shell, max_states: int, sample: int) -> int:

@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest.mock import PropertyMock, patch
 
 from _explore.scenarios import Run
 from _explore.shell import Shell
 from fsnap import charts
+from fsnap.agent import recovery
 from fsnap.core import claim, effects, guards, model, planner
 from fsnap.core.chart import Arrow, Chart
-from fsnap.core.events import Event, SnapshotSaved
-from fsnap.core.model import Facts, State, TaskState
+from fsnap.core.events import DumpFailed, Event, SnapshotSaved
+from fsnap.core.model import Attempt, Facts, State, TaskState
 
 Patch = Callable[[ExitStack], None]
 
@@ -42,11 +44,15 @@ class Mutation:
     """A small search that finds it; ``None``: nobody knows."""
 
     @contextmanager
-    def applied(self) -> Iterator[Shell]:
-        """The duties that are left, with the rules patched."""
+    def applied(self) -> Iterator[None]:
+        """The rules are patched."""
         with ExitStack() as stack:
             self.patches(stack)
-            yield dataclasses.replace(Shell(), **({self.duty: False} if self.duty else {}))
+            yield
+
+    def left(self, shell: Shell) -> Shell:
+        """The duties of *shell* without the one that this mutation leaves out."""
+        return dataclasses.replace(shell, **({self.duty: False} if self.duty else {}))
 
 
 def _release_before_its_record(stack: ExitStack) -> None:
@@ -87,6 +93,48 @@ def _uploaded_for_a_periodic_commit(stack: ExitStack) -> None:
     stack.enter_context(patch.object(charts, "task_chart", lambda: wider))
 
 
+def _kill_before_its_record(stack: ExitStack) -> None:
+    for kind in (effects.Kill, effects.Exit):
+        stack.enter_context(patch.object(kind, "durability", effects.Durability.LOCAL))
+
+
+def _equal_attempt_takes_over(stack: ExitStack) -> None:
+    real = claim._later
+
+    def later(recorded: Attempt | None, mine: Attempt | None) -> bool:
+        return real(recorded, mine) or (recorded is not None and recorded == mine)
+
+    stack.enter_context(patch.object(claim, "_later", later))
+
+
+def _completed_runs_again(stack: ExitStack) -> None:
+    stack.enter_context(patch.dict(guards.TASK_GUARDS, {"renewal_is_due": lambda state, event: True}))
+
+
+def _unpinned_manifest(stack: ExitStack) -> None:
+    stack.enter_context(patch.dict(guards.TASK_GUARDS, {"is_verified": lambda state, event: True}))
+
+
+def _rollback_after_uploaded(stack: ExitStack) -> None:
+    def failed(state: TaskState, event: Event, facts: Facts) -> planner.Decision:
+        return planner.Decision(trigger="rollback", next_state=state.state)
+
+    chart = charts.task_chart()
+    arrow = Arrow(trigger="rollback", source="uploaded", dest="running", conditions=(), unless=())
+    wider: Chart = dataclasses.replace(chart, arrows=(*chart.arrows, arrow))
+    stack.enter_context(patch.object(charts, "task_chart", lambda: wider))
+    stack.enter_context(patch.dict(planner._RULES, {DumpFailed: failed}))
+
+
+def _orphans_go_on_at_any_gate(stack: ExitStack) -> None:
+    real = recovery._needs_the_store
+
+    def needs(state: TaskState, seen: dict[str, Any]) -> bool:
+        return real(state, {**seen, "gate": None})
+
+    stack.enter_context(patch.object(recovery, "_needs_the_store", needs))
+
+
 NONE = Mutation(name="none", about="the rules and duties as they are", found_by=None)
 
 
@@ -121,6 +169,39 @@ _OF_RULES = (
         patches=_lease_ignored,
     ),
     Mutation(
+        name="kill-before-its-record",
+        about="a dumped tree is killed before the create of 'commit' is answered",
+        patches=_kill_before_its_record,
+        found_by=NOTICED,
+    ),
+    Mutation(
+        name="equal-attempt-takes-over",
+        about="an attempt with the holder's own number counts as a later one",
+        patches=_equal_attempt_takes_over,
+    ),
+    Mutation(
+        name="completed-runs-again",
+        about="a task that has completed is begun anew without --fresh",
+        patches=_completed_runs_again,
+    ),
+    Mutation(
+        name="unpinned-manifest",
+        about="a snapshot counts as committed, or is adopted, without its manifest's digest",
+        patches=_unpinned_manifest,
+    ),
+    Mutation(
+        name="rollback-after-uploaded",
+        about="the gate of a committed dump is rolled back on a late failure",
+        patches=_rollback_after_uploaded,
+        found_by=NOTICED,
+    ),
+    Mutation(
+        name="restarted-agent-opens-any-gate",
+        about="an agent started again in an outage opens a held gate whose release is recorded here alone",
+        patches=_orphans_go_on_at_any_gate,
+        found_by=Run(scenario="proof", nodes=1, starts=2, faults=1, notices=1, depth=20),
+    ),
+    Mutation(
         name="every-attempt-proves",
         about="any later attempt counts as proof that the earlier host is gone",
         patches=_every_attempt_proves,
@@ -134,7 +215,10 @@ _OF_RULES = (
 )
 
 _DUTIES = {
+    "effects_wait_for_their_record": QUICK,
     "conditional_create": QUICK,
+    "lease_counts_from_its_beginning": QUICK,
+    "renewal_looks_for_the_fence": QUICK,
     "packs_before_manifest": NOTICED,
     "init_stops_without_lease": QUICK,
     "nothing_runs_without_lease": QUICK,

@@ -6,13 +6,13 @@ from _explore.journal import puts
 from _explore.machine import Machine, Steps
 from _explore.tree import end_capsule, gate_rolled_back, goes, thawed, unjust_end
 from _explore.world import (
-    BY_LEASE,
     CAPSULE,
     DUMP_GATE,
+    EXITED,
     FAULT,
+    NO_TREE,
     RESTARTED,
     RESTORE_GATE,
-    RUNNING,
     Job,
     Node,
     Pc,
@@ -20,6 +20,7 @@ from _explore.world import (
     Store,
     view,
 )
+from fsnap.agent import recovery
 from fsnap.core.effects import Exit, Kill, Release
 from fsnap.core.model import State
 from fsnap.core.planner import snapshot_id
@@ -40,8 +41,8 @@ def ends_stray(machine: Machine, node: Node, store: Store, label: str) -> Step:
 
 
 def adopts(machine: Machine, node: Node, store: Store) -> Steps:
-    """``recovery.take_over``: the tail is mirrored, then the tree goes on."""
-    if node.tail:
+    """``recovery.take_over``: the tail is mirrored first where what follows needs it."""
+    if node.tail and (_needs_the_store(machine, node) or not is_live_copy(machine, node)):
         yield from puts(machine, node, store)
         if not machine.shell.recovery_outlasts_the_store:
             yield goes(machine, node, store, "gets no answer from the store", cost=FAULT)
@@ -51,14 +52,21 @@ def adopts(machine: Machine, node: Node, store: Store) -> Steps:
         yield ends_stray(machine, node, store, "knows the end")
 
 
+def _needs_the_store(machine: Machine, node: Node) -> bool:
+    """The agent's own rule, asked with what the init would say."""
+    seen = {
+        "root_pid": 0 if node.tree == NO_TREE else 1000,
+        "exit_code": node.code if node.tree == EXITED else None,
+        "gate": {RESTORE_GATE: "post-restore", DUMP_GATE: "post-dump"}.get(node.tree),
+    }
+    return recovery._needs_the_store(machine.rules.states[view(node)[0]], seen)
+
+
 def _goes_on(machine: Machine, node: Node) -> Step:
     """``recovery._go_on``."""
     number, _ = view(node)
     seen = machine.rules.seen[number]
     node = node._replace(since_claim=0, timed=seen.waiting, failed=seen.waiting)
-    if machine.lease:
-        node = node._replace(lease=0)  # until the first renewal
-        node = node._replace(stopped=node.stopped or BY_LEASE) if node.tree == RUNNING else node
     watches = node._replace(pc=Pc("first"))
     if seen.uploaded and not seen.hold_after:
         effects = (Kill(), Exit(exit_code=177, outcome="checkpointed"))

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 class Shell:
     """The duties."""
 
+    effects_wait_for_their_record: bool = True
+    """Start, release, kill and exit code follow the create of their record: ``TaskLoop.handle``."""
+
     conditional_create: bool = True
     """A journal object is created only if it is not there: ``Mirror._put``, ``Store.create``."""
 
@@ -32,6 +35,12 @@ class Shell:
     lease_end_is_absolute: bool = True
     """The init is told when the lease ends, not how long it lasts from when the word arrives:
     ``Lease._arm``, ``Init.op_lease``."""
+
+    lease_counts_from_its_beginning: bool = True
+    """A renewal is good from when it began, not from when the store answered: ``Lease.renew``."""
+
+    renewal_looks_for_the_fence: bool = True
+    """A renewal looks for newer records after its heartbeat, before the lease is longer: ``Lease.renew``."""
 
     own_clock: bool = True
     """A heartbeat's age is the time for which the claimant's own clock saw it unchanged:
