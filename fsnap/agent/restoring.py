@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from loguru import logger
@@ -14,6 +15,7 @@ from fsnap.agent.lease import Lease
 from fsnap.agent.loop import persist
 from fsnap.agent.output import Output
 from fsnap.agent.processes import apply_scheduling
+from fsnap.agent.serving import ServedImages, streamed
 from fsnap.agent.trees import Trees
 from fsnap.clock import Clock
 from fsnap.core.model import SnapshotRef, TaskState
@@ -76,23 +78,23 @@ class Restorer:
         """
         ref = next(ref for ref in state.snapshots if ref.id == snapshot_id)
         snapshot = self._open(ref)
-        images = self._run_dir.empty(self._run_dir.images)
-        snapshot.restore_tree("images", images)
-        reach(CrashPoint.IMAGES_FETCHED)
-        job.checkpoint()
-        while self._clock.mono_s() < not_before_s:
+        names = self._to_stream(snapshot, not_before_s)
+        with self._images(snapshot, names) as served:
             job.checkpoint()
-            self._clock.sleep(HOLD_POLL_S)
-        self._restore_files(job, state, snapshot)
-        reach(CrashPoint.FILES_RESTORED)
-        self._trees.keep_baselines()
-        self._known.learn(snapshot.index)
-        run, cause = self._run_criu(job, snapshot, images, self._tcp)
+            while self._clock.mono_s() < not_before_s:
+                job.checkpoint()
+                self._clock.sleep(HOLD_POLL_S)
+            self._restore_files(job, state, snapshot)
+            reach(CrashPoint.FILES_RESTORED)
+            self._trees.keep_baselines()
+            self._known.learn(snapshot.index)
+            run, cause = self._run_criu(job, snapshot, served, self._tcp)
         if run is None and cause.closes_tcp and self._tcp == "established":
             logger.warning("connections to other hosts are closed by this restore: {}", cause.message)
             relaunch()
-            self._restore_scratch(snapshot)
-            run, cause = self._run_criu(job, snapshot, images, "close")
+            with self._images(snapshot, names) as served:
+                self._restore_scratch(snapshot)
+                run, cause = self._run_criu(job, snapshot, served, "close")
         if run is None:
             raise RestoreFailed(f"CRIU: {cause.message}. {cause.hint}".strip())
         apply_scheduling(self._capsules.proc(), snapshot.about.extra)
@@ -156,10 +158,41 @@ class Restorer:
                 found[name] = found.get(name, frozenset()) | newer.recorded_paths(name)
         return found
 
-    def _run_criu(self, job: Job, snapshot: Snapshot, images: Path, tcp: str) -> tuple[CriuRun | None, Cause]:
-        criu = find_criu()
+    def _to_stream(self, snapshot: Snapshot, not_before_s: float) -> list[str]:
+        """The images that need not be fetched before CRIU runs.
+
+        None where there is a wait anyway, and none if the files can't be taken back: those are restored
+        before the last of such an image is verified.
+        """
+        if self._clock.mono_s() < not_before_s:
+            return []
+        trees = [name for name, _ in self._trees.state_names() if name in snapshot.index.trees]
+        return [] if any(snapshot.removes(name) for name in trees) else streamed(snapshot)
+
+    def _take_back(self, snapshot: Snapshot) -> None:
+        """The snapshot is not whole: its files are not what the task may begin with."""
+        for name, path in self._trees.state_names():
+            if name in snapshot.index.trees:
+                snapshot.remove_tree(name, path)
+
+    @contextmanager
+    def _images(self, snapshot: Snapshot, names: list[str]) -> Iterator[ServedImages]:
+        """CRIU's images for one run of it, those called *names* still in the store."""
+        images = self._run_dir.empty(self._run_dir.images)
+        with ServedImages(snapshot, images, names) as served:
+            snapshot.restore_tree("images", images, without=names)
+            reach(CrashPoint.IMAGES_FETCHED)
+            yield served
+
+    def _run_criu(
+        self, job: Job, snapshot: Snapshot, served: ServedImages, tcp: str
+    ) -> tuple[CriuRun | None, Cause]:
+        """Run it up to its gate, or say why it did not get there; what *served* met is raised."""
+        criu, images = find_criu(), self._run_dir.images
         self._capsules.finish()
         run = CriuRun(self._capsules, job)
+        if served.names:
+            served.listen()
         run.spawn(
             restore_argv(
                 criu=criu,
@@ -169,11 +202,16 @@ class Restorer:
                 network_lock=network_lock(criu),
                 tcp=tcp,
                 cpu_check=(images / "cpuinfo.img").exists(),
+                stream=bool(served.names),
             ),
             root_pid=snapshot.about.root_pid,
+            cwd=images,
         )
         if run.wait_gate() is not None:
             return run, Cause(code="", message="", hint="")
+        if served.failure is not None:
+            self._take_back(snapshot)
+            raise served.failure
         log = images / "restore.log"
         text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
         return None, diagnose(text + _text(self._capsules.gate.with_name("criu.out")))

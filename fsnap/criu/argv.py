@@ -56,11 +56,19 @@ def restore_argv(
     network_lock: str,
     tcp: str,
     cpu_check: bool,
+    stream: bool = False,
 ) -> list[str]:
     """``criu restore``; *pipes* has the inodes that the output pipes had at the dump, *tcp* is
-    ``established`` or ``close``."""
-    argv = [str(criu), "restore", "-d", "-D", str(images), "-o", "restore.log", *COMMON]
+    ``established`` or ``close``.
+
+    With *stream* it asks for its images (:mod:`fsnap.criu.serve`) and has to be started in *images*:
+    the path of a socket is short.
+    """
+    folder = "." if stream else str(images)
+    argv = [str(criu), "restore", "-d", "-D", folder, "-o", "restore.log", *COMMON]
     argv += [f"--tcp-{tcp}", "--network-lock", network_lock, "--action-script", str(gate)]
+    if stream:
+        argv.append("--stream")
     if cpu_check:
         argv.append("--cpu-cap=cpu")
     for offset, name in enumerate(("stdout", "stderr")):

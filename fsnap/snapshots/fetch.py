@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +28,10 @@ from fsnap.snapshots.baseline import Baseline
 from fsnap.snapshots.errors import RestoreTargetFailed
 from fsnap.snapshots.index import Index, StreamHead
 from fsnap.snapshots.indexfile import decode_index
+from fsnap.snapshots.ordered import OrderedReader
 from fsnap.snapshots.packread import PackReader, Range, for_each
 from fsnap.snapshots.sealing import SnapshotSeal, open_manifest
-from fsnap.snapshots.tables import Kind
+from fsnap.snapshots.tables import EntryRow, Kind
 from fsnap.snapshots.treewrite import TreeWriter
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
 MAX_BLOB_BYTES = 1 << 30
 THREADS = 4
 """Of a restore; each holds a range of a pack (16 MiB) and a chunk."""
+
+MAX_FEED_THREADS = 16
+FEED_THREADS_PER_CPU = 2
+"""Of ordered reading: most of their time they wait for the store."""
 
 
 Problem = Literal["missing", "size", "digest"]
@@ -197,9 +202,17 @@ class Snapshot:
         """Paths of the tree that are stored; inputs and the root itself are not among them."""
         return self.index.recorded_paths(name)
 
-    def restore_tree(self, name: str, dest: Path, *, remove_recorded: Iterable[str] = ()) -> RestoreReport:
+    def restore_tree(
+        self,
+        name: str,
+        dest: Path,
+        *,
+        remove_recorded: Iterable[str] = (),
+        without: Container[str] = (),
+    ) -> RestoreReport:
         """Make the recorded paths below *dest*, a directory that exists, exactly the tree's.
 
+        The files *without* keep their place and get their size, and nothing is written into them.
         Removed are the paths in *remove_recorded* (what fsnap recorded of a later state) that this
         snapshot does not have, and inputs that the task had removed; all else stays.  Raises
         :class:`CorruptData`, or :class:`RestoreTargetFailed` where *dest* does not take it; what is
@@ -209,15 +222,17 @@ class Snapshot:
             with beneath.opened_root(dest) as root_fd:
                 writer = TreeWriter(index=self.index, name=name, root_fd=root_fd, where=str(dest))
                 writer.prepare(remove_recorded)
-                self._write_content(name, writer)
+                self._write_content(name, writer, without)
                 writer.finish()
         except OSError as error:
             raise RestoreTargetFailed(f"{dest} cannot be opened: {error.strerror}") from error
         return RestoreReport(displaced=tuple(writer.displaced))
 
-    def _write_content(self, name: str, writer: TreeWriter) -> None:
+    def _write_content(self, name: str, writer: TreeWriter, without: Container[str]) -> None:
         targets: dict[int, list[tuple[int, int, int, int]]] = defaultdict(list)
-        for number, _, entry in self.index.tree_entries(name):
+        for number, path, entry in self.index.tree_entries(name):
+            if path in without:
+                continue
             for file_at, length, stream_at in self.index.entry_extents(entry):
                 at = file_at
                 for chunk, inside, take in self.index.pieces(stream_at, length):
@@ -239,6 +254,27 @@ class Snapshot:
                 if self.index.chunks[chunk]["codec"] == codec.ZERO:
                     place(chunk, bytes(int(self.index.chunks[chunk]["raw_bytes"])))
         for_each(self._reader.ranges(targets), fetch, threads=THREADS)
+
+    def remove_tree(self, name: str, dest: Path) -> None:
+        """Remove the tree's recorded paths below *dest* again; :class:`RestoreTargetFailed`."""
+        try:
+            with beneath.opened_root(dest) as root_fd:
+                TreeWriter(index=self.index, name=name, root_fd=root_fd, where=str(dest)).remove_recorded()
+        except OSError as error:
+            raise RestoreTargetFailed(f"{dest} cannot be opened: {error.strerror}") from error
+
+    def removes(self, name: str) -> bool:
+        """Whether restoring the tree removes what was there before the task: that can't be taken back."""
+        return any(row.kind == Kind.GONE for _, _, row in self.index.tree_entries(name))
+
+    def files(self, name: str) -> dict[str, EntryRow]:
+        """The regular files of the tree *name*, by path."""
+        return {path: row for _, path, row in self.index.tree_entries(name) if row.kind == Kind.FILE}
+
+    def ordered(self, files: int) -> OrderedReader:
+        """A reader for up to *files* files at once, each in its own order."""
+        threads = min(MAX_FEED_THREADS, FEED_THREADS_PER_CPU * (os.cpu_count() or 1))
+        return OrderedReader(index=self.index, reader=self._reader, files=files, threads=threads)
 
     def check_inputs(self, name: str, root: Path) -> list[InputProblem]:
         """Compare the inputs that lie below *root* with what the task was started with; reads them all.

@@ -41,8 +41,6 @@ class Range:
     start: int
     end: int
     chunks: tuple[int, ...]
-    is_first: bool
-    """Whether it has to look at the pack's header as well."""
     families: Families | None = None
     """The deltas upon its chunks, if there are any."""
 
@@ -58,9 +56,10 @@ class PackReader:
         self._hash_key = None if seal is None else seal.hash_key
         self._boxes = PackBoxes(seal)
         self._local = threading.local()
-        self._headers: set[int] = set()
+        self._headers: set[str] = set()
+        """Packs whose header was checked."""
 
-    def ranges(self, chunks: Iterable[int]) -> Iterator[Range]:
+    def ranges(self, chunks: Iterable[int], *, max_bytes: int = MAX_RANGE_BYTES) -> Iterator[Range]:
         """The reads that bring *chunks*, pack after pack; those of zeros need none."""
         table = self._index.chunks
         numbers = np.array(sorted(set(chunks)), np.int64)
@@ -70,10 +69,9 @@ class PackReader:
             families = Families(table, numbers)
             numbers = families.bases
         order = np.lexsort((table["offset"][numbers], table["pack"][numbers]))
-        packs = self._index.pack_rows()
+        packs = self._packs
         last_pack, start, end = -1, 0, 0
         run: list[int] = []
-        is_first = True
 
         def made() -> Range:
             return Range(
@@ -81,21 +79,21 @@ class PackReader:
                 start=start,
                 end=end,
                 chunks=tuple(run),
-                is_first=is_first,
                 families=families,
             )
 
         for number in numbers[order].tolist():
             pack, offset = int(table["pack"][number]), int(table["offset"][number])
             stop = offset + int(table["stored_bytes"][number])
-            apart = offset - end > MAX_GAP_BYTES or max(stop, end) - start > MAX_RANGE_BYTES
+            apart = offset - end > MAX_GAP_BYTES or max(stop, end) - start > max_bytes
             if run and (pack != last_pack or apart):
                 yield made()
-                is_first = pack != last_pack
                 run = []
             if not run:
-                start = 0 if is_first and offset <= MAX_GAP_BYTES else offset
-                end = start
+                is_near = (
+                    pack != last_pack and offset <= MAX_GAP_BYTES and packs[pack].id not in self._headers
+                )
+                start = end = 0 if is_near else offset
             last_pack, end = pack, max(end, stop)
             run.append(number)
         if run:
@@ -105,7 +103,7 @@ class PackReader:
         """Number and verified bytes of each chunk in *part*; :class:`CorruptData` names the pack."""
         key = layout.pack_key(self._prefix, part.pack_id)
         data = memoryview(self._get(key, part.start, part.end))
-        if part.is_first:
+        if part.pack_id not in self._headers:
             header = data if part.start == 0 else self._get(key, 0, objects.HEADER_BYTES)
             self._learn_surely(part.pack_id, header)
         if part.families is not None:
@@ -138,13 +136,12 @@ class PackReader:
 
     def _fetch_deltas(self, numbers: Iterable[int]) -> dict[int, tuple[memoryview, int, str]]:
         """Of each delta bytes that hold its own, where they begin in its pack, and the pack's key."""
-        table, packs = self._index.chunks, self._index.pack_rows()
+        table, packs = self._index.chunks, self._packs
         fetched = {}
         for pack, start, end, run in stretches(table, numbers):
             key = layout.pack_key(self._prefix, packs[pack].id)
-            if pack not in self._headers:
+            if packs[pack].id not in self._headers:
                 self._learn_surely(packs[pack].id, self._get(key, 0, objects.HEADER_BYTES))
-                self._headers.add(pack)
             data = memoryview(self._get(key, start, end))
             fetched.update(dict.fromkeys(run, (data, start, key)))
         return fetched
@@ -152,6 +149,7 @@ class PackReader:
     def learn_header(self, pack_id: str, header: Buffer) -> None:
         """Check the first bytes of a pack; :class:`CorruptData`, :class:`~fsnap.errors.NewerSchema`."""
         self._boxes.learn(pack_id, header, layout.pack_key(self._prefix, pack_id))
+        self._headers.add(pack_id)
 
     def decode(self, number: int, data: memoryview, at: int, where: str, *, parent: Buffer = b"") -> Buffer:
         """The verified chunk *number* out of *data*, which begins at byte *at* of its pack."""

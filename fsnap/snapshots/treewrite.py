@@ -58,6 +58,11 @@ class TreeWriter:
                     with self._at(path) as (fd, name):
                         self._make(fd, name, path, row)
 
+    def remove_recorded(self) -> None:
+        """Remove what the tree has, as if it had never been made; what it does not have stays."""
+        for path in sorted(self._index.recorded_paths(self._name), key=_depth, reverse=True):
+            self._remove(path)
+
     def write(self, number: int, at: int, data: memoryview) -> None:
         """Put *data* at byte *at* of the file whose entry has this number."""
         path = self.path(number)
