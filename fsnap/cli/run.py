@@ -66,11 +66,12 @@ def _run_protected(settings: RunSettings) -> int:
 
 
 def _check_machine() -> None:
-    from fsnap.criu.install import criu_version, find_criu
+    from fsnap.criu.install import criu_version, find_criu, look_ahead
 
     if os.geteuid() != 0:
         raise UnfitMachine("fsnap run needs root")
     criu_version(find_criu())
+    look_ahead()
 
 
 def _run_unprotected(settings: RunSettings, problem: UnfitMachine) -> int:

@@ -10,6 +10,7 @@ from _bench.cutting import cut_pairs
 from _bench.freezing import freeze_pairs
 from _bench.lives import Life
 from _bench.output import Figure, Goal, compared
+from _bench.sinking import sink_pairs
 from _bench.stats import interval, ratio_of_medians
 from _bench.warming import overhead_pairs, scattered_deltas, warm_dumps
 
@@ -205,6 +206,22 @@ def cut(bench: Bench) -> list[Figure]:
     ]
 
 
+def s3_sink(bench: Bench) -> list[Figure]:
+    """The put path without a server that has to do anything."""
+    bench.progress.say("s3-sink")
+    return [
+        compared(
+            "s3-sink",
+            sink_pairs(bench),
+            goal=Goal(at=0.6, at_most=False),
+            unit="MiB/s",
+            baseline_name="curl -T",
+            store="s3",
+            size_mib=bench.size_mib,
+        )
+    ]
+
+
 FIGURES: dict[str, Callable[[Bench], list[Figure]]] = {
     "freeze-to-commit-cold": cold,
     "freeze-to-commit-warm": warm,
@@ -215,5 +232,6 @@ FIGURES: dict[str, Callable[[Bench], list[Figure]]] = {
     "warm-overhead": warm_overhead,
     "agent-memory": agent_memory,
     "cut": cut,
+    "s3-sink": s3_sink,
 }
-NEED_NO_CRIU = frozenset({"cut", "warm-overhead"})
+NEED_NO_CRIU = frozenset({"cut", "s3-sink", "warm-overhead"})

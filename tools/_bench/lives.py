@@ -19,6 +19,9 @@ from _bench.task import base_of, read_pages, rewrite
 if TYPE_CHECKING:
     from _bench.bench import Bench
 
+QUIET = ("--interval", "off", "--warm", "off")
+"""Nothing is stored before the notice."""
+
 MAX_RATE_BYTES = 256 << 20
 """As many bytes tell the server's rate as well as more would."""
 
@@ -109,7 +112,7 @@ class _Own:
 
 def _fsnap(bench: Bench, folder: Path, side: Side, number: int, parts: Parts) -> _Own:
     url, command = side.url(number), bench.command()
-    first = AgentRun(folder, command, url, side.env, "--interval", "off")
+    first = AgentRun(folder, command, url, side.env, *QUIET)
     try:
         base = base_of(first.wait_ready())
         first.memory.begin()
@@ -131,7 +134,7 @@ def _fsnap(bench: Bench, folder: Path, side: Side, number: int, parts: Parts) ->
     shutil.rmtree(folder / "home")  # the next node knows nothing
     os.sync()
     began_s = time.time()
-    second = AgentRun(folder, command, url, side.env, "--interval", "off")
+    second = AgentRun(folder, command, url, side.env, *QUIET)
     try:
         second.memory.begin(idle_bytes)
         took_s = restore_s(second, second.wait_resumed(began_s))
