@@ -87,7 +87,6 @@ class Restorer:
             self._restore_files(job, state, snapshot)
             reach(CrashPoint.FILES_RESTORED)
             self._trees.keep_baselines()
-            self._known.learn(snapshot.index)
             run, cause = self._run_criu(job, snapshot, served, self._tcp)
         if run is None and cause.closes_tcp and self._tcp == "established":
             logger.warning("connections to other hosts are closed by this restore: {}", cause.message)
@@ -97,6 +96,7 @@ class Restorer:
                 run, cause = self._run_criu(job, snapshot, served, "close")
         if run is None:
             raise RestoreFailed(f"CRIU: {cause.message}. {cause.hint}".strip())
+        self._known.learn(snapshot.index)  # not before: by now every chunk of it was sound
         apply_scheduling(self._capsules.proc(), snapshot.about.extra)
         reach(CrashPoint.TREE_RESTORED)
         return run

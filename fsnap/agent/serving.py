@@ -90,8 +90,8 @@ class ServedImages:
     def _guarded(self, work: Callable[..., None], *arguments: object) -> None:
         try:
             work(*arguments)
-        except CancelledError:
-            return
+        except (CancelledError, ConnectionError):
+            return  # nobody wants more: CRIU has ended, or this restore has
         except (FsnapError, OSError) as problem:
             if self.failure is None and not self._stop.is_set():
                 self.failure = problem

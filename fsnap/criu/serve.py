@@ -74,10 +74,15 @@ class ServeSocket:
         self._peer.sendall(_ANSWERS[False])
 
     def promise(self) -> int:
-        """There is: the pipe to write it to, which is the caller's to close."""
+        """There is: the pipe to write it to, which is the caller's to close.
+
+        ``ConnectionError`` when CRIU has ended meanwhile.
+        """
         assert self._peer is not None
         self._peer.sendall(_ANSWERS[True])
-        _, control, _, _ = self._peer.recvmsg(1, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+        data, control, _, _ = self._peer.recvmsg(1, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+        if not data:
+            raise ConnectionResetError("CRIU has ended")
         fds = array.array("i")
         for level, kind, data in control:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

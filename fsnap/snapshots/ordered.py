@@ -88,11 +88,11 @@ class OrderedReader:
             return None
         chunks = {piece.chunk for piece in pieces if piece.chunk is not None}
         parts = self._reader.ranges(chunks, max_bytes=RANGE_BYTES)
-        return _Block(
-            pieces=pieces,
-            parts=[self._pool.submit(self._read, part) for part in parts],
-            permitted=permitted,
-        )
+        try:
+            futures = [self._pool.submit(self._read, part) for part in parts]
+        except RuntimeError:  # the pool has ended
+            raise CancelledError from None
+        return _Block(pieces=pieces, parts=futures, permitted=permitted)
 
     def _read(self, part: Range) -> list[tuple[int, Buffer]]:
         if self._stopped.is_set():
