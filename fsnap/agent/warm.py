@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import platform
 import threading
@@ -42,9 +43,8 @@ SHARE_PER_OVERHEAD = 5
 """A pass may use one processor for five times the allowed slowdown: while it runs it takes part of the
 memory bandwidth, and of a processor what a nice thread gets; ``tools/bench warm-overhead`` measures it."""
 
-NICENESS = 19
-"""Where the task uses every processor, 15 parts against its 1024: what idles is used, and little else.  Not
-SCHED_IDLE, whose 3 parts could keep the interpreter's lock from the agent's other threads for a second."""
+NICE_STEP = 1.25
+"""Weights of neighbouring nice values have this ratio, about (kernel/sched/core.c, sched_prio_to_weight)."""
 _IDLE = 3 << 13
 """linux/ioprio.h: class idle."""
 
@@ -72,7 +72,8 @@ class Warm:
         self._prefix = prefix
         self._known = known
         self._clock = clock
-        self._share = min(1.0, SHARE_PER_OVERHEAD * overhead_permille / 1000)
+        self._overhead = overhead_permille / 1000
+        self._share = min(1.0, SHARE_PER_OVERHEAD * self._overhead)
         self._may_run = may_run
         self._on_pass = on_pass
         self._key = key
@@ -94,7 +95,7 @@ class Warm:
         return not self._stop.is_set() and self._may_run()
 
     def _run(self) -> None:
-        be_nice()
+        be_nice(niceness(self._overhead, len(os.sched_getaffinity(0))))
         due_s: float | None = None
         while not self._stop.wait(POLL_S):
             now_s = self._clock.mono_s()
@@ -154,10 +155,16 @@ class Warm:
         self._wait_s = min(MOST_S, self._wait_s * 2) if changes else LEAST_S
 
 
-def be_nice() -> None:
+def niceness(overhead: float, processors: int) -> int:
+    """With it a thread costs a task that keeps all *processors* busy half of *overhead*, above 0 up to 1."""
+    share = min(1.0, overhead * processors / 2)
+    return min(19, round(math.log(1 / share) / math.log(NICE_STEP)))
+
+
+def be_nice(value: int) -> None:
     """This thread, and those that it starts, come after the task's."""
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), value)
     number = IOPRIO_SET.get(platform.machine())
     if number is not None:
         ctypes.CDLL(None).syscall(number, IOPRIO_WHO_PROCESS, 0, _IDLE)

@@ -16,7 +16,7 @@ from _bench.failure import BenchFailure
 from _bench.lives import Delta, changed_bytes
 from _bench.naive import NaiveRound, naive_round
 from _bench.task import PATIENCE_S, Voice, base_of, rewrite
-from fsnap.agent.warm import SHARE_PER_OVERHEAD, be_nice
+from fsnap.agent.warm import SHARE_PER_OVERHEAD, be_nice, niceness
 from fsnap.clock import SystemClock
 from fsnap.core.model import Config
 from fsnap.criu import memory
@@ -35,6 +35,7 @@ PASS = "warm pass: "
 SLOT_S = 3.0
 """So long passes are made, and so long none are."""
 SETTLE_S = 0.3
+OVERHEAD = Config().max_overhead_permille / 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +177,7 @@ def _with_passes(tasks: list[_Stream], proc: Path, store: Path) -> float:
     problems: list[BaseException] = []
 
     def run() -> None:
-        be_nice()
+        be_nice(niceness(OVERHEAD, len(tasks)))
         try:
             while not stop.is_set():
                 _pass(proc, store, stop)
@@ -203,7 +204,7 @@ def _pass(proc: Path, store: Path, stop: threading.Event) -> None:
         prefix="tasks/bench",
         known=KnownChunks(pages=PageIndex()),
         clock=SystemClock(),
-        share=SHARE_PER_OVERHEAD * Config().max_overhead_permille / 1000,
+        share=SHARE_PER_OVERHEAD * OVERHEAD,
         may_go_on=lambda: not stop.is_set(),
     ) as warm:
         for segment in memory.segments(proc):
