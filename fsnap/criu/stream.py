@@ -22,8 +22,9 @@ from pathlib import Path
 from fsnap.errors import CheckpointFailed
 
 SOCKET_NAME = "streamer-capture.sock"
-PIPE_BYTES = 1 << 20
-"""What a pipe may hold without a privilege (``/proc/sys/fs/pipe-max-size``)."""
+PIPE_BYTES = (16 << 20, 1 << 20)
+"""What a pipe is asked to hold: the fewer turns CRIU and the reader take, the better.  The second is what
+it may without a privilege (``/proc/sys/fs/pipe-max-size``).  CRIU moves pages into it without a copy."""
 MAX_NAME_BYTES = 4096
 ACCEPT_TIMEOUT_S = 60.0
 
@@ -87,8 +88,7 @@ class ImageSocket:
                 fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
         if len(fds) != 1:
             raise CheckpointFailed(f"CRIU announced the image {name} without a pipe")
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(fds[0], fcntl.F_SETPIPE_SZ, PIPE_BYTES)  # the default of 64 KiB is slower, and works
+        _widen(fds[0])
         return name, fds[0]
 
     def hang_up(self) -> None:
@@ -106,6 +106,14 @@ class ImageSocket:
     def _exactly(self, length: int) -> bytes:
         assert self._peer is not None
         return self._peer.recv(length, socket.MSG_WAITALL)
+
+
+def _widen(pipe: int) -> None:
+    """The default of 64 KiB is slower, and works."""
+    for size in PIPE_BYTES:
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, size)
+            return
 
 
 def decode_request(message: bytes) -> str:
