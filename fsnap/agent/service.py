@@ -9,7 +9,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
 
@@ -112,6 +112,7 @@ class Service:
             raise NoSuchCommand(f"{program}: no such command")
         with self._signals():
             source = open_source(settings.provider, clock=self._clock, env=os.environ)
+            settings = self._settings = _with_provider(settings, source)
             run_dir = RunDir(settings.home, settings.task)
             agent_lock = run_dir.lock_agent()
             journal = _open_journal(settings.home)
@@ -351,6 +352,13 @@ class Service:
             note=state.note,
             resume_from=state.usable[0].id if state.usable and done.outcome != "exited" else None,
         )
+
+
+def _with_provider(settings: RunSettings, source: NoticeSource) -> RunSettings:
+    """What ``auto`` was resolved to is what the claim records: the window to expect follows from it."""
+    if settings.provider != "auto":
+        return settings
+    return replace(settings, config=replace(settings.config, provider=source.name))
 
 
 def _open_journal(home: Path) -> Journal:
