@@ -30,6 +30,8 @@ class RunDir:
 
     def __init__(self, home: Path, task: str) -> None:
         self.path = home / "run" / task_key(task)
+        self.first = home / "first" / task_key(task)
+        """What the task found in its state dirs when it first ran here; kept until it has ended."""
         try:
             make_directory(self.path)
             for folder in (self.path.parent, self.path):

@@ -24,7 +24,7 @@ from fsnap.agent.trees import Trees
 from fsnap.agent.warm import Warm
 from fsnap.clock import Clock
 from fsnap.core.events import CapsuleLost, DumpFailed, TaskExited
-from fsnap.core.model import Holder
+from fsnap.core.model import Holder, State
 from fsnap.ids import task_key
 from fsnap.stores.retrying import Patience, RetryingStore
 
@@ -58,7 +58,9 @@ class Parts:
             "stdout": Output(name="stdout", spool=run_dir.spool("stdout"), target=settings.stdout),
             "stderr": Output(name="stderr", spool=run_dir.spool("stderr"), target=settings.stderr),
         }
-        self.trees = Trees(settings=settings, mounts=self.capsules.mounts, keep=run_dir.path)
+        self.trees = Trees(
+            settings=settings, mounts=self.capsules.mounts, keep=run_dir.path, first=run_dir.first
+        )
         self.run_clock = RunClock(clock)
         self.watch = Watch(self.capsules, lambda: self.capturer.prepare())
         self.book = FactBook(clock=clock, run_clock=self.run_clock, watch=self.watch)
@@ -206,3 +208,5 @@ class Parts:
             return
         self.capsules.end()
         self.run_dir.sweep()
+        if self.ledger.state.state is State.COMPLETED:
+            self.trees.forget_first()

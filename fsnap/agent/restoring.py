@@ -127,7 +127,8 @@ class Restorer:
                 shown = ", ".join(f"{path}/{p.path} ({p.problem})" for p in problems[:INPUTS_SHOWN])
                 raise RestoreFailed(
                     f"{len(problems)} inputs are not as they were: {shown}",
-                    hint="Inputs must be on every node; or run with --include-inputs.",
+                    hint="Inputs must be on every node as they were at the start. A copy that died here may"
+                    " have changed them: put them back, go on elsewhere, or run with --include-inputs.",
                 )
             snapshot.restore_tree(name, path, remove_recorded=later.get(name, frozenset()))
             self._trees.set_baseline(name, snapshot.rebase_baseline(name, path, self._trees.excluded(path)))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
 
 from fsnap.agent.output import own_stream_paths
+from fsnap.agent.restart import restarted
 from fsnap.agent.settings import RunSettings
 from fsnap.capsule.mounts import CapsuleMounts, within
-from fsnap.durable import write_private
+from fsnap.durable import make_directory, write_atomic, write_private
+from fsnap.errors import CorruptData, NewerSchema
 from fsnap.snapshots.baseline import Baseline
 from fsnap.snapshots.seen import Seen
 from fsnap.snapshots.trees import TreeSource
@@ -21,8 +25,9 @@ WRAPPER_FILES = ("/.command.*", "/.exitcode")
 class Trees:
     """What to capture: state dirs, the uppers of the overlays, shared memory."""
 
-    def __init__(self, *, settings: RunSettings, mounts: CapsuleMounts, keep: Path) -> None:
+    def __init__(self, *, settings: RunSettings, mounts: CapsuleMounts, keep: Path, first: Path) -> None:
         self._keep = keep
+        self._first = first
         self._settings = settings
         self._mounts = mounts
         self._baselines: dict[str, Baseline] = {}
@@ -50,7 +55,8 @@ class Trees:
     def take_baseline(self) -> None:
         """Record what is there before the task starts, and read it in the background."""
         for name, path in self.state_names():
-            self._baselines[name] = Baseline.scan(path, self.excluded(path))
+            found = Baseline.scan(path, self.excluded(path))
+            self._baselines[name] = self._since_first(name, path, found, from_nothing=True)
         self.keep_baselines()
         threading.Thread(target=self._hash, name="inputs", daemon=True).start()
 
@@ -68,7 +74,25 @@ class Trees:
 
     def set_baseline(self, name: str, baseline: Baseline) -> None:
         """The baseline of a restored attempt."""
-        self._baselines[name] = baseline
+        path = dict(self.state_names())[name]
+        self._baselines[name] = self._since_first(name, path, baseline, from_nothing=False)
+
+    def _since_first(self, name: str, path: Path, found: Baseline, *, from_nothing: bool) -> Baseline:
+        """*found* without what an earlier attempt on this disk may have left; the first one is remembered."""
+        file = self._first / f"{name}-{_identity(path)}"
+        if from_nothing and self._settings.fresh and not restarted():
+            file.unlink(missing_ok=True)
+        try:
+            first = Baseline.from_bytes(file.read_bytes(), where=str(file))
+        except (FileNotFoundError, CorruptData, NewerSchema):
+            make_directory(self._first)
+            write_atomic(file, found.to_bytes())
+            return found
+        return found.since(first, gone=from_nothing)
+
+    def forget_first(self) -> None:
+        """The task has ended: nobody goes on from here."""
+        shutil.rmtree(self._first, ignore_errors=True)
 
     def _hash(self) -> None:
         for name, path in self.state_names():
@@ -115,6 +139,11 @@ class Trees:
             inside = frozenset(path[len(root) + 1 :] for path in mapped if within(path, root))
             marked.append(replace(source, reread=inside) if inside else source)
         return marked
+
+
+def _identity(path: Path) -> str:
+    """Of a directory on its file system, and of that, over restarts of the machine."""
+    return f"{os.statvfs(path).f_fsid:x}-{path.stat().st_ino:x}"
 
 
 def _literal(path: str) -> str:

@@ -144,6 +144,27 @@ class Baseline:
             }
         return Baseline({**dict.fromkeys(gone, _GONE), **entries})
 
+    def since(self, first: Baseline, *, gone: bool) -> Baseline:
+        """What of this scan are inputs, where the task was on this very disk before and found *first* then.
+
+        A file that came or changed since may be the work of a copy that died here, and nobody can tell: it
+        is the task's own now, and stored.  What was compared with a snapshot's inputs stays one.  With
+        *gone*, inputs that are missing by now are known as such.
+        """
+        with self._lock:
+            mine = dict(self._entries)
+        kept = {
+            path: entry
+            for path, entry in mine.items()
+            if entry.digest is not None or entry is _GONE or first._had(path, entry)
+        }
+        missing = [path for path in first.paths() if path not in mine] if gone else []
+        return Baseline({**dict.fromkeys(missing, _GONE), **kept})
+
+    def _had(self, path: str, entry: Entry) -> bool:
+        mine = self.get(path)
+        return mine is not None and mine._replace(digest=None) == entry._replace(digest=None)
+
     def to_bytes(self) -> bytes:
         """For :meth:`from_bytes`."""
         with self._lock:

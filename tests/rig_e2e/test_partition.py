@@ -38,8 +38,8 @@ MakeReference = Callable[..., Reference]
 LEASE_S = 5.0
 WHOLE = {"STEPS": "70"}
 LONG = {"STEPS": "150"}
-"""At 0.1 s a step more than the first checkpoint and the lease take together, on a busy machine too: the first
-copy must be alive when its lease ends."""
+"""At 0.1 s a step more than the first checkpoint and the lease take together, on a busy machine too: the
+first copy must be alive when its lease ends."""
 ENDLESS = {"STEPS": "1000"}
 """For tests that end before the task does."""
 

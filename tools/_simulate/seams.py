@@ -77,7 +77,7 @@ class RunDirOf:
 
     def __init__(self, node: Any) -> None:
         self.node = node
-        self.path = self.images = self.staging = Place(node)
+        self.path = self.images = self.staging = self.first = Place(node)
 
     def lock_init(self) -> int | None:
         init = self.node.init

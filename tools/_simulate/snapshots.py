@@ -50,7 +50,7 @@ class Source:
 class SimTrees:
     """Stands in for :class:`fsnap.agent.trees.Trees`: one state dir, and nothing else that travels."""
 
-    def __init__(self, *, settings: Any, mounts: Any, keep: Any) -> None:
+    def __init__(self, *, settings: Any, mounts: Any, keep: Any, first: Any) -> None:
         self._node: SimNode = keep.node
 
     def state_names(self) -> list[tuple[str, Any]]:
@@ -69,6 +69,9 @@ class SimTrees:
         pass
 
     def load_baselines(self) -> None:
+        pass
+
+    def forget_first(self) -> None:
         pass
 
     def set_baseline(self, name: str, baseline: Any) -> None:

@@ -215,3 +215,44 @@ def test_an_attempt_that_goes_on_elsewhere_knows_its_inputs(
     (stats,) = lab.stats
     assert (stats.inputs, stats.deleted_inputs) == (3, 4)
     assert lab.open("s2").recorded_paths("state-0") == {"out", "out2", "ref", "ref/new"}
+
+
+@pytest.fixture
+def later(source: Path, baseline: Baseline) -> Baseline:
+    """The scan of an attempt that finds what one before it left on the same disk."""
+    run_task(source)
+    (source / "ref/idx").write_bytes(b"INDEX, changed")
+    return Baseline.scan(source, ())
+
+
+def test_what_came_or_changed_since_the_first_attempt_is_no_input(
+    baseline: Baseline, later: Baseline
+) -> None:
+    since = later.since(baseline, gone=False)
+    assert since.paths() == {"in.fa"}
+
+
+def test_inputs_that_a_dead_copy_removed_are_known_as_such(
+    lab: Lab, source: Path, dest: Path, baseline: Baseline, later: Baseline
+) -> None:
+    lab.capture("s1", tree(source, baseline=later.since(baseline, gone=True)))
+    fill(dest, {"in.fa": INPUTS["in.fa"], "old": b"staged again"})
+    assert lab.open("s1").check_inputs("state-0", dest) == []
+    lab.open("s1").restore_tree("state-0", dest)
+    assert contents(dest) == {
+        "in.fa": INPUTS["in.fa"],
+        "out": b"result",
+        "ref/new": b"1",
+        "ref/idx": b"INDEX, changed",
+    }
+
+
+def test_an_input_that_was_compared_with_the_snapshots_stays_one(source: Path, baseline: Baseline) -> None:
+    os.utime(source / "in.fa")
+    again = Baseline.scan(source, ())
+    again.learn_digest("in.fa", digest(INPUTS["in.fa"]))
+    assert "in.fa" in again.since(baseline, gone=False).paths()
+
+
+def test_on_an_untouched_disk_all_stays_as_it_was(source: Path, baseline: Baseline) -> None:
+    assert Baseline.scan(source, ()).since(baseline, gone=True).paths() == baseline.paths()
