@@ -125,7 +125,7 @@ class NoOutput:
 class NoWatch:
     """The tree's size is what it is."""
 
-    def __init__(self, capsules: Any) -> None:
+    def __init__(self, capsules: Any, prepare: Callable[[], None]) -> None:
         self.tree_bytes = 64 << 20
         self.unsupported = ""
 
@@ -146,6 +146,27 @@ class NoWarm:
         pass
 
     def stop(self) -> None:
+        pass
+
+
+class NoStream:
+    """The images are taken from where CRIU wrote them."""
+
+    failure = None
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __enter__(self) -> NoStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def finish(self) -> dict[str, Any]:
+        return {}
+
+    def abort(self) -> None:
         pass
 
 
@@ -272,6 +293,7 @@ def _captures() -> list[tuple[Any, str, Any]]:
     return [
         (capture, "Capture", snapshots.SimCapture),
         (capture, "KnownChunks", snapshots.SimKnown),
+        (capture, "StreamedImages", NoStream),
         (capture, "PageIndex", lambda: None),
         (capture, "TreeSource", lambda name, root, page_structured: snapshots.images_source(root)),
         (capture, "_stage", snapshots.stage),

@@ -139,6 +139,7 @@ class SimCapture:
         known: SimKnown,
         clock: Any,
         key: Any = None,
+        pace: Any = None,
         learn_pages: bool = True,
     ) -> None:
         self._store = store
@@ -155,7 +156,7 @@ class SimCapture:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def add_tree(self, source: Source) -> None:
+    def add_tree(self, source: Source, *, fed: Any = None) -> None:
         content = source.node.folder if source.content is None else source.content
         units = list(content)
         names = []
