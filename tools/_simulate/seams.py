@@ -150,9 +150,10 @@ class NoWarm:
 
 
 class NoStream:
-    """The images are taken from where CRIU wrote them."""
+    """Images are files: taken from where CRIU wrote them, and there before it is asked to restore."""
 
     failure = None
+    names = ()
 
     def __init__(self, *_: Any) -> None:
         pass
@@ -319,6 +320,8 @@ def _dump_argv(*, leave_running: bool, **_: Any) -> list[str]:
 def _restores() -> list[tuple[Any, str, Any]]:
     return [
         (restoring, "Snapshot", snapshots.SimSnapshot),
+        (restoring, "ServedImages", NoStream),
+        (restoring, "streamed", lambda snapshot: []),
         (adoption, "Snapshot", snapshots.SimSnapshot),
         (restoring, "find_criu", lambda: "criu"),
         (restoring, "network_lock", lambda criu: "skip"),

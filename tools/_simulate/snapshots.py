@@ -241,7 +241,12 @@ class SimSnapshot:
             found += json.loads(data)[1]
         return found
 
-    def restore_tree(self, name: str, where: Any, *, remove_recorded: frozenset[str] = frozenset()) -> None:
+    def removes(self, name: str) -> bool:
+        return False
+
+    def restore_tree(
+        self, name: str, where: Any, *, remove_recorded: frozenset[str] = frozenset(), without: Any = ()
+    ) -> None:
         node: SimNode = where.node
         content = self._content(name)
         if name == "images":
