@@ -165,10 +165,11 @@ class Restorer:
         None where there is a wait anyway, and none if the files can't be taken back: those are restored
         before the last of such an image is verified.
         """
-        if self._clock.mono_s() < not_before_s:
+        names = streamed(snapshot)
+        if not names or self._clock.mono_s() < not_before_s:
             return []
         trees = [name for name, _ in self._trees.state_names() if name in snapshot.index.trees]
-        return [] if any(snapshot.removes(name) for name in trees) else streamed(snapshot)
+        return [] if any(snapshot.removes(name) for name in trees) else names
 
     def _take_back(self, snapshot: Snapshot) -> None:
         """The snapshot is not whole: its files are not what the task may begin with."""

@@ -24,7 +24,8 @@ from types import TracebackType
 from fsnap.criu.serve import ServeSocket
 from fsnap.errors import FsnapError
 from fsnap.snapshots.fetch import Snapshot
-from fsnap.snapshots.ordered import Feed
+from fsnap.snapshots.ordered import Feed, OrderedReader
+from fsnap.snapshots.tables import EntryRow
 
 PAGES_GLOB = "pages-*.img"
 LEAST_BYTES = 1 << 20
@@ -48,9 +49,8 @@ class ServedImages:
     def __init__(self, snapshot: Snapshot, images: Path, names: list[str]) -> None:
         self._images = images
         self.names = names
-        files = snapshot.files("images")
-        self._streamed = {name: files[name] for name in names}
-        self._reader = snapshot.ordered(min(len(names), AT_ONCE))
+        self._streamed: dict[str, EntryRow] = {}
+        self._reader: OrderedReader | None = None
         self._begun: dict[str, Feed] = {}
         self._turns = threading.Semaphore(AT_ONCE)
         self._socket: ServeSocket | None = None
@@ -58,9 +58,12 @@ class ServedImages:
         self.failure: Exception | None = None
         """What went wrong at this end: the cause, where CRIU's own complaint is a broken pipe."""
         self._threads: list[threading.Thread] = []
-        for name in names[:1]:
-            self._begun[name] = self._reader.feed(files[name])
-            self._begun[name].read_ahead()
+        if names:
+            files = snapshot.files("images")
+            self._streamed = {name: files[name] for name in names}
+            self._reader = snapshot.ordered(min(len(names), AT_ONCE))
+            self._begun[names[0]] = self._reader.feed(files[names[0]])
+            self._begun[names[0]].read_ahead()
 
     def __enter__(self) -> ServedImages:
         return self
@@ -71,7 +74,8 @@ class ServedImages:
         self._stop.set()
         if self._socket is not None:
             self._socket.wake()
-        self._reader.__exit__(kind, error, trace)
+        if self._reader is not None:
+            self._reader.__exit__(kind, error, trace)
         for thread in self._threads:
             thread.join()
         if self._socket is not None:
@@ -102,6 +106,7 @@ class ServedImages:
             return
         while (name := socket.next_name()) is not None:
             if name in self._streamed:
+                assert self._reader is not None
                 feed = self._begun.pop(name, None) or self._reader.feed(self._streamed[name])
                 self._begin(self._pump, feed, socket.promise())
             elif (self._images / name).is_file():
