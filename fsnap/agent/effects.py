@@ -26,6 +26,7 @@ from fsnap.agent.trees import Trees
 from fsnap.capsule.control import Control
 from fsnap.clock import Clock, parse_rfc3339
 from fsnap.core.effects import (
+    ClaimAgain,
     Dump,
     Effect,
     Exit,
@@ -51,6 +52,7 @@ from fsnap.core.events import (
     TaskExited,
 )
 from fsnap.core.model import SnapshotRef, State, TaskState
+from fsnap.core.poison import claim_again
 from fsnap.crashpoints import CrashPoint, reach
 from fsnap.errors import CapsuleError, CorruptData, FsnapError
 
@@ -144,6 +146,8 @@ class Executor:
                 self._signal(effect.signal)
             case Hold():
                 logger.info("committed; holds until the host goes")
+            case ClaimAgain():
+                self._begin("claim", lambda job, token: self._claim_again(token, state))
             case Exit():
                 self.exit = effect
             case _:
@@ -274,6 +278,10 @@ class Executor:
         assert self._claimed_s is not None
         return self._claimed_s + effect.hold_ms / 1000
 
+    def _claim_again(self, token: int, state: TaskState) -> None:
+        self._drop_harmed_tree()
+        self._report(token, claim_again(state, self._capsules.holder))
+
     def _drop_harmed_tree(self) -> None:
         """A tree that died too soon after its release is begun again in a fresh capsule."""
         if not self._book.started:
@@ -285,7 +293,6 @@ class Executor:
 
     def _restore(self, job: Job, token: int, state: TaskState, effect: Restore) -> None:
         try:
-            self._drop_harmed_tree()
             self._gate = self._restorer.restore(
                 job,
                 state,

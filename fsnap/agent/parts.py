@@ -177,6 +177,7 @@ class Parts:
 
     def _on_capsule(self, event: dict[str, Any]) -> None:
         if event["event"] == "exited":
+            self.run_clock.stop()  # before a slow reader has its time
             # What has not left when the end is recorded is lost with this node.
             for name, output in self.outputs.items():
                 output.flush(int(event[name]), STOP_S)

@@ -29,6 +29,11 @@ class RunClock:
         self._base_ms = base_ms
         self._since_s = self._clock.mono_s()
 
+    def stop(self) -> None:
+        """The tree has ended."""
+        self._base_ms = self.run_ms()
+        self._since_s = None
+
     def run_ms(self) -> int:
         """Milliseconds so far."""
         if self._since_s is None:

@@ -118,6 +118,13 @@ class Signal(Effect):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimAgain(Effect):
+    """Claim the task once more, in a fresh capsule: the tree of this epoch has died of its snapshot."""
+
+    durability: ClassVar[Durability] = Durability.MIRRORED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exit(Effect):
     """End ``run`` with this code."""
 
@@ -141,6 +148,7 @@ EFFECTS: dict[str, type[Effect]] = {
         Resume,
         Kill,
         Signal,
+        ClaimAgain,
         Exit,
     )
 }

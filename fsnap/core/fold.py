@@ -194,7 +194,7 @@ def _ref(state: TaskState, record: Record) -> SnapshotRef | None:
 def _exited(state: TaskState, record: Record) -> TaskState:
     event = record.event
     assert isinstance(event, TaskExited)
-    if record.trigger in ("retry_restore", "restart", "give_up"):
+    if record.trigger in ("restart", "give_up"):
         return _harmed(state, record)
     return replace(
         state,
@@ -210,7 +210,7 @@ def _harmed(state: TaskState, record: Record) -> TaskState:
     after = failed_once(state, state.restoring_from)
     return replace(
         after,
-        restoring_from=_retried(after, record),
+        restoring_from=None,
         restored=False,
         reclaims_survived=after.reclaims_survived - 1,
         run_base_ms=0,

@@ -13,6 +13,7 @@ from fsnap.core.budget import DUMPS_PER_NOTICE, interval_ms, plan_evacuation
 from fsnap.core.chart import Chart
 from fsnap.core.claim import hold_ms
 from fsnap.core.effects import (
+    ClaimAgain,
     Dump,
     Effect,
     Exit,
@@ -48,7 +49,7 @@ from fsnap.core.events import (
 )
 from fsnap.core.guards import TASK_GUARDS
 from fsnap.core.model import LIVE, TERMINAL, Facts, State, TaskState
-from fsnap.core.poison import LOST_EPOCHS, as_claimed, exhausted, failed_once, fatal_soon
+from fsnap.core.poison import LOST_EPOCHS, as_claimed, between_tries, exhausted, failed_once, fatal_soon
 from fsnap.core.retention import collectable, prunable
 from fsnap.errors import EXIT_CHECKPOINTED, EXIT_RECLAIMED_UNSAVED, EXIT_RESTORE_FAILED
 
@@ -146,6 +147,9 @@ def _notice(state: TaskState, event: Event, facts: Facts) -> Decision:
                 state, "predump", Predump(snapshot_id=snapshot_id(state)), note="rebalance recommended"
             )
         return _do(state, "note", note="rebalance recommended")
+    if between_tries(state):
+        exits = Exit(exit_code=EXIT_CHECKPOINTED, outcome="checkpointed")
+        return _do(state, "note", exits, note="reclaimed before the next try")
     if not facts.started and (state.state in (State.NEW, State.UPLOADED) or not state.held):
         return _do(state, "note", note="reclaimed before anything was started")
     if state.state is State.RESTORING or (_live(state) and not facts.started):
@@ -287,6 +291,17 @@ def _restore_failed(state: TaskState, event: Event, facts: Facts) -> Decision:
     return _instead(state, failed_once(state, event.snapshot_id, corrupt=event.corrupt), why)
 
 
+def _harmed(state: TaskState, harm: str) -> Decision:
+    """The next try is a claim of its own: an epoch releases one tree."""
+    tried = state.restoring_from
+    assert tried is not None
+    after = failed_once(state, tried)
+    if not after.usable:
+        return _instead(state, after, f"snapshot {tried}: {harm}")
+    note = f"snapshot {tried}: {harm}; tries {after.usable[0].id}"
+    return _do(state, "give_up", Kill(), ClaimAgain(), note=note)
+
+
 def _instead(state: TaskState, after: TaskState, why: str) -> Decision:
     """What follows when a restore came to nothing; *after* has it counted."""
     if after.usable:
@@ -328,10 +343,7 @@ def _task_exited(state: TaskState, event: Event, facts: Facts) -> Decision:
     if state.state is State.RESTORING:
         return _nothing(state)  # CRIU's own doing: what it restored was never released
     if state.pending is None and (harm := fatal_soon(state, event.exit_code, facts)) is not None:
-        assert state.restoring_from is not None
-        return _instead(
-            state, failed_once(state, state.restoring_from), f"snapshot {state.restoring_from}: {harm}"
-        )
+        return _harmed(state, harm)
     if event.exit_code == 0 and not state.config.shared_state:
         return _do(state, "finish", SaveFiles(snapshot_id=snapshot_id(state)), note="ended; saves its files")
     if state.state in (State.PREDUMPING, State.DUMPING) and event.exit_code == 0:
@@ -347,6 +359,9 @@ def _ended(state: TaskState, code: int) -> Decision:
 
 def _cancel_asked(state: TaskState, event: Event, facts: Facts) -> Decision:
     assert isinstance(event, CancelAsked)
+    if between_tries(state):
+        code = 128 + event.signal
+        return _do(state, "fail", Kill(), Exit(exit_code=code, outcome="cancelled"), note="cancelled")
     if state.state in (State.RUNNING, State.RESUMED, State.PREDUMPING):
         return _do(state, "note", Signal(signal=event.signal), note="cancelled: the signal went to the task")
     if state.state is State.DUMPING:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fsnap.core.events import ClaimAsked
-from fsnap.core.model import LIVE, RESTORE_TRIES, Basis, Facts, TaskState
+from fsnap.core.model import LIVE, RESTORE_TRIES, Basis, Facts, Holder, TaskState
 
 SOON_MS = 3_000
 """A tree that dies so soon after its release may never have been whole: no CPU feature, no vDSO, no mapping
@@ -79,6 +79,25 @@ def as_claimed(state: TaskState, asked: ClaimAsked) -> TaskState:
     )
     # The last one is kept for whoever tries again, unless the user would rather begin anew.
     return without if without.usable or asked.config.on_restore_failure == "restart" else counted
+
+
+def claim_again(state: TaskState, holder: Holder | None) -> ClaimAsked:
+    """The claim for the next try, by the node that gave the task up for it, with a fresh capsule."""
+    assert holder is not None
+    return ClaimAsked(
+        basis=Basis.GAVE_UP,
+        holder=holder,
+        attempt=state.attempt,
+        config=state.config,
+        command=state.command,
+        command_digest=state.command_digest,
+        cwd=state.cwd,
+    )
+
+
+def between_tries(state: TaskState) -> bool:
+    """A restored tree died too soon, and its node is about to claim the task again."""
+    return state.state in LIVE and not state.held and state.outcome is None
 
 
 def exhausted(claimed: TaskState) -> bool:

@@ -48,6 +48,8 @@ def test_one_death_is_tried_again_in_a_fresh_capsule(make_task: MakeTask) -> Non
     second.finish(0)
     task.assert_clean()
     task.assert_whole(first, second)
+    resumed = [record.epoch for record in task.records() if record.trigger == "restored"]
+    assert resumed == [2, 3], "an epoch resumes once"
 
 
 def test_a_second_death_falls_back_to_the_older_snapshot(make_task: MakeTask) -> None:
@@ -107,7 +109,7 @@ def test_an_agent_killed_while_it_restores_again(make_task: MakeTask) -> None:
         task.start().finish(-9)
     task.go(8)
     third = task.finish(fresh=False)
-    assert task.triggers().count("retry_restore") == 1
+    assert task.triggers().count("give_up") == 1
     task.assert_whole(first, third)
 
 

@@ -43,6 +43,7 @@ RATES = {
     "CRIU dies at the gate": 0.2,
     "no such command": 0.3,
     "capsule made slowly": 0.5,
+    "restored tree dies": 0.7,
 }
 """The most that each may come to, in a life in which it happens at all."""
 

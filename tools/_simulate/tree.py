@@ -2,7 +2,8 @@
 
 It is what the checks look at: which copies run, on what they run on, and what they wrote.
 
-Fault model: the work takes the same time everywhere; a unit is whole or not done.  What
+Fault model: the work takes the same time everywhere; a unit is whole or not done.  A restored one may die
+soon after its release.  What
 the tree wrote is in the node's directory at once and stays there when the tree dies.
 """
 
@@ -16,6 +17,10 @@ from _simulate.fibers import Timer
 if TYPE_CHECKING:
     from _simulate.node import SimNode
     from _simulate.world import World
+
+
+SOON_S = 4.0
+"""After its release a restored tree may die; about where that ceases to speak against its snapshot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +71,11 @@ class Tree:
             return
         self.blocked.discard(why)
         if self.running:
-            self.ran = True
+            first, self.ran = not self.ran, True
             self._world.checks.runs(self)
             self._arm()
+            if first and self.source and self._world.odds("restored tree dies"):
+                self._world.after_some(SOON_S, self._die, self.node)
 
     def begin(self) -> None:
         """From nothing: as programs do, it empties its output first."""
@@ -82,6 +89,13 @@ class Tree:
     def _arm(self) -> None:
         self._due = self._world.scheduler.now + self._left_s
         self._timer = self._world.scheduler.at(self._due, self._step, self.node)
+
+    def _die(self) -> None:
+        """Of SIGSEGV, if it runs just now."""
+        if self.running:
+            self.block("dead")
+            self._world.trace(f"{self} dies of SIGSEGV")
+            self.node.init_of(self).root_ended(139)
 
     def _step(self) -> None:
         self._world.checks.steps(self)

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from fsnap.core.effects import Exit, Kill, Restore, Start
-from fsnap.core.events import CancelAsked, CheckpointAsked, RestoreReady, SnapshotSaved, TaskExited
+from fsnap.core.effects import ClaimAgain, Exit, Kill, Restore, Start
+from fsnap.core.events import CancelAsked, CheckpointAsked, Event, RestoreReady, SnapshotSaved, TaskExited
 from fsnap.core.model import Basis, Config, Facts, State
 from fsnap.core.poison import LOST_EPOCHS, SOON_MS
 from fsnap.core.status import seen_of
@@ -48,9 +48,12 @@ def test_a_tree_that_dies_soon_after_its_release_is_restored_once_more_then_from
     tried = []
     for _ in range(3):
         decision = life.happens(SEGV, soon(life))
-        assert (decision.trigger, decision.next_state) == ("retry_restore", State.RESTORING)
+        assert (decision.trigger, decision.effects) == ("give_up", (Kill(), ClaimAgain()))
+        assert life.state.reclaims_survived == survived - 1, "the dead one does not count"
+        epoch = life.state.epoch
+        resume(life, Basis.GAVE_UP)
+        assert life.state.epoch == epoch + 1, "an epoch resumes once"
         tried.append(life.state.restoring_from)
-        release(life)
     assert tried == [newer, older, older]
     assert life.state.quarantined == (newer,)
     assert life.state.reclaims_survived == survived, "no node went meanwhile"
@@ -65,20 +68,31 @@ def test_a_tree_that_dies_soon_after_its_release_is_restored_once_more_then_from
 def test_the_next_start_tries_again_and_counts_anew() -> None:
     life = evacuated()
     resume(life, Basis.UPLOADED)
-    for _ in range(2):
-        life.happens(SEGV, soon(life))
-        if life.state.held:
-            release(life)
+    life.happens(SEGV, soon(life))
+    resume(life, Basis.GAVE_UP)
+    assert life.happens(SEGV, soon(life)).effects[-1] == Exit(exit_code=176, outcome="restore-failed")
     resume(life, Basis.GAVE_UP)
     assert life.state.quarantined == ()
-    assert life.happens(SEGV, soon(life)).trigger == "retry_restore"
+    assert life.happens(SEGV, soon(life)).effects == (Kill(), ClaimAgain())
+
+
+@pytest.mark.parametrize(
+    "event", [replace(NOTICE, notice_id="n2"), CancelAsked(signal=2)], ids=["notice", "cancel"]
+)
+def test_between_two_tries_nothing_is_begun_that_is_not_wanted(event: Event) -> None:
+    life = evacuated()
+    resume(life, Basis.UPLOADED)
+    life.happens(SEGV, soon(life))
+    end = life.happens(event, Facts(started=False))
+    assert isinstance(end.effects[-1], Exit)
+    assert end.effects[-1].exit_code == (177 if event != CancelAsked(signal=2) else 130)
 
 
 def test_the_user_may_prefer_to_begin_anew() -> None:
     life = evacuated(RESTART)
     resume(life, Basis.UPLOADED, RESTART)
     life.happens(SEGV, soon(life))
-    release(life)
+    resume(life, Basis.GAVE_UP, RESTART)
     end = life.happens(SEGV, soon(life))
     assert (end.trigger, end.next_state) == ("restart", State.RUNNING)
     assert isinstance(end.effects[0], Start)
