@@ -4,10 +4,11 @@ The feeding thread hands in buffers with the places where they are cut.  A pool 
 threads hashes and compresses; another puts finished packs.  Hashing, zstd and I/O
 release the interpreter lock.
 
-Memory: ``2 * threads + 1`` buffers of 4 MiB, one growing pack, ``connections + 1`` packs
-on their way (17 MiB each at most), and some 300 bytes per distinct chunk.  With two
-threads and four connections that is at most 130 MiB, whatever the size of the tree,
-plus 2.4 MiB per GiB of content.  What a store's adapter copies is its own.
+Memory: ``2 * threads + 1`` buffers of 4 MiB, ``connections + 1`` packs on their way, one
+that grows or waits per thread (17 MiB each at most; a stored pack's memory serves the next
+one), and some 300 bytes per distinct chunk.  With two threads and four connections that is
+at most 140 MiB, whatever the size of the tree, plus 2.4 MiB per GiB of content.  What a
+store's adapter copies is its own.
 """
 
 from __future__ import annotations
