@@ -32,9 +32,11 @@ if TYPE_CHECKING:
 WHOLE = ("--verbose", "--interval", "off", "--max-overhead", "100")
 """A pass that takes a whole processor, for a bench that would wait minutes for a throttled one."""
 PASS = "warm pass: "
-SLOT_S = 3.0
-"""So long passes are made, and so long none are."""
-SETTLE_S = 0.3
+SLOT_S = 0.8
+"""So long passes are made, and so long none are: short, so that load from elsewhere meets both alike."""
+ROUNDS = 3
+"""Of four slots each in a run: without, with, with, without, or the other way round."""
+SETTLE_S = 0.2
 OVERHEAD = Config().max_overhead_permille / 1000
 
 
@@ -127,10 +129,13 @@ def overhead_pairs(bench: Bench) -> list[tuple[float, float]]:
             task.voice.wait("ready", task.check)
 
         def once(number: int) -> tuple[float, float]:
-            if number % 2:
-                slowed = _with_passes(tasks, proc, folder / "store")
-                return _speed(tasks), slowed
-            return _speed(tasks), _with_passes(tasks, proc, folder / "store")
+            without, slowed = 0.0, 0.0
+            for with_passes in [bool(number % 2), not number % 2, not number % 2, bool(number % 2)] * ROUNDS:
+                if with_passes:
+                    slowed += _with_passes(tasks, proc, folder / "store")
+                else:
+                    without += _speed(tasks)
+            return without / (2 * ROUNDS), slowed / (2 * ROUNDS)
 
         return bench.repeat("passes beside a task bound by memory", once)
     finally:
