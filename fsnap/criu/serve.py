@@ -40,6 +40,7 @@ class ServeSocket:
         folder = os.open(images, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             # A socket's address holds 107 bytes; the path may be longer.
+            os.fchmod(self._listener.fileno(), 0o600)  # before the bind: so it is never open to others
             self._listener.bind(f"/proc/self/fd/{folder}/{SOCKET_NAME}")
         finally:
             os.close(folder)

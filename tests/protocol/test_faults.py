@@ -50,8 +50,11 @@ def fill_disk(task: Task, attempt: Attempt, left_mib: int) -> Path:
     return filler
 
 
-def test_no_room_for_a_checkpoint_and_then_for_the_dump(make_task: MakeTask) -> None:
-    """Each failure is one line, the task goes on, and once there is room the next try works."""
+def test_no_room_for_a_checkpoint(make_task: MakeTask) -> None:
+    """Each failure is one line, the task goes on, and once there is room the next try works.
+
+    A final dump is stored while CRIU writes it, so that it needs no room.
+    """
     task = make_task(30, 8)
     task.env |= {"BALLAST_MIB": "30"}
     task.node = SMALL_HOME
@@ -65,20 +68,13 @@ def test_no_room_for_a_checkpoint_and_then_for_the_dump(make_task: MakeTask) -> 
     task.wait_record(attempt, "checkpointed")
     told = [line for line in attempt.log.splitlines() if "is full" in line]
     assert len(told) == task.triggers().count("rollback")
-    filler = fill_disk(task, attempt, 8)
+    fill_disk(task, attempt, 8)
     task.give_notice(60)
-    attempt.wait("failed dump", lambda: dumps_failed(task) > 0)
-    task.wait_alive(attempt)
-    filler.unlink()
     attempt.finish(CHECKPOINTED)
     task.node = ()
     task.go(8)
     task.finish()
     task.assert_whole()
-
-
-def dumps_failed(task: Task) -> int:
-    return sum(record.trigger == "rollback" and record.source.value == "dumping" for record in task.records())
 
 
 # -- clocks
