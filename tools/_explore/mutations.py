@@ -226,7 +226,7 @@ _DUTIES = {
     "own_clock": QUICK,
     "wait_sees_the_end": QUICK,
     "hold_counts_from_the_record": QUICK,
-    "writes_only_as_holder": Run(scenario="hold", starts=2, faults=1, notices=1, depth=16),
+    "writes_only_as_holder": Run(scenario="lease", starts=2, notices=2, depth=16),
     "adoption_goes_with_the_claim": NOTICED,
     "stopped_before_giving_up": Run(scenario="lease", starts=2, notices=1, depth=16),
     "tail_is_mirrored_before_a_stray_ends": ALONE,

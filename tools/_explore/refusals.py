@@ -7,6 +7,7 @@ record anything of them all the same: each is asked once for every state of a ta
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from fsnap.core.events import (
     CapsuleLost,
@@ -20,7 +21,7 @@ from fsnap.core.events import (
     TaskExited,
     Tick,
 )
-from fsnap.core.model import TERMINAL, Basis, Config, Holder, SnapshotRef, State, TaskState
+from fsnap.core.model import LIVE, TERMINAL, Basis, Config, Holder, SnapshotRef, State, TaskState
 from fsnap.core.planner import snapshot_id
 
 
@@ -42,6 +43,13 @@ def refusals(state: TaskState, holder: Holder) -> Iterator[tuple[Event, str]]:
         )
     if state.state is not State.RESTORING or not state.held:
         yield _ready(state, holder), f"1: in {name} a second resume is recorded"
+    if state.finishing:
+        late = SnapshotSaved(ref=replace(_ref(state, "", "whole"), kind="periodic"))
+        yield late, "2: a snapshot of the tree ends a task whose files are not saved"
+    elif state.state in LIVE:
+        yield _saved(state, "files", "whole"), f"2: in {name} a snapshot without a tree is committed"
+    if state.state is State.RESTORING:
+        yield TaskExited(exit_code=1), "6: the end of a restored tree that was never released ends the task"
     if state.state is State.UPLOADED:
         yield DumpFailed(code="late", message=""), "1: a dump is rolled back after its commit"
         yield CapsuleLost(message="late"), "5: a commit is given up after its record"

@@ -18,7 +18,7 @@ from fsnap import charts
 from fsnap.core import claim, effects, fold, guards, planner
 from fsnap.core.chart import Chart
 from fsnap.core.effects import Durability, Effect
-from fsnap.core.events import ClaimAsked, Event
+from fsnap.core.events import CapsuleLost, ClaimAsked, DumpFailed, Event, TaskExited, Tick
 from fsnap.core.model import (
     LIVE,
     TERMINAL,
@@ -41,6 +41,9 @@ WHOLE = "whole"
 PARTIAL = "partial"
 """The manifest is there and some of the bytes that it names are not."""
 
+
+MAY_COME_LATE = (CapsuleLost, DumpFailed, TaskExited, Tick)
+"""What an agent may post when it means nothing any more: it is passed over, and no defect."""
 
 DEFECTS = (FsnapError, AssertionError, AttributeError, LookupError, StopIteration, TypeError, ValueError)
 """What rules raise that can't answer."""
@@ -234,7 +237,9 @@ class Rules:
         for event, wrong in refusals(state, MINE):
             try:
                 decision = planner.decide(self.chart, state, event, Facts())
-            except DEFECTS:
+            except DEFECTS as problem:
+                if isinstance(event, MAY_COME_LATE):
+                    return f"{event.__class__.__name__} in {state.state.value} is met by {problem!r}"
                 continue
             if decision.trigger is not None:
                 return f"{wrong} ({decision.trigger})"
