@@ -13,18 +13,16 @@ from __future__ import annotations
 
 import array
 import contextlib
-import fcntl
 import os
 import select
 import socket
 import struct
 from pathlib import Path
 
+from fsnap.criu.stream import widen
 from fsnap.errors import RestoreFailed
 
 SOCKET_NAME = "streamer-serve.sock"
-PIPE_BYTES = 1 << 20
-"""What a pipe may hold without a privilege (``/proc/sys/fs/pipe-max-size``)."""
 MAX_MESSAGE_BYTES = 129
 _ANSWERS = {exists: struct.pack("<I", 2) + bytes([0x08, exists]) for exists in (False, True)}
 """An ``img_streamer_reply_entry`` each: field 1, a boolean."""
@@ -90,8 +88,7 @@ class ServeSocket:
                 fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
         if len(fds) != 1:
             raise RestoreFailed("CRIU asked for an image and sent no pipe")
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(fds[0], fcntl.F_SETPIPE_SZ, PIPE_BYTES)  # the default of 64 KiB is slower, and works
+        widen(fds[0])
         return fds[0]
 
     def close(self) -> None:

@@ -89,7 +89,7 @@ class ImageSocket:
                 fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
         if len(fds) != 1:
             raise CheckpointFailed(f"CRIU announced the image {name} without a pipe")
-        _widen(fds[0])
+        widen(fds[0])
         return name, fds[0]
 
     def hang_up(self) -> None:
@@ -109,7 +109,7 @@ class ImageSocket:
         return self._peer.recv(length, socket.MSG_WAITALL)
 
 
-def _widen(pipe: int) -> None:
+def widen(pipe: int) -> None:
     """The default of 64 KiB is slower, and works."""
     for size in PIPE_BYTES:
         with contextlib.suppress(OSError):
