@@ -27,7 +27,7 @@ from fsnap.stores.retrying import Patience, RetryingStore
 from tests.conformance.support import OpenStore
 
 ROUNDS = {"memory": 480, "file": 240}
-OF_A_SERVER = 40
+OF_A_SERVER = 20
 MANY_ROUNDS = 1000
 CLAIMS = 4
 """Of one task: its first and later ones; a journal that gets long is read again by each claim."""
