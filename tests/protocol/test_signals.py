@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import random
 import signal
 import sys
@@ -166,7 +168,8 @@ print(json.dumps({"env": dict(os.environ), "cwd": os.getcwd()}), flush=True)
 def test_surroundings_are_those_of_the_start(make_task: MakeTask, tmp_path: Path) -> None:
     task = make_task()
     key = tmp_path / "keys"
-    key.write_text("k1 " + "00" * 32 + "\n")
+    key.touch(mode=0o600)
+    key.write_text(f"k1 {base64.b64encode(os.urandom(32)).decode()}\n")
     # A Python ignores some signals by itself: its parent, a shell, is asked.
     command = ["sh", "-c", '"$0" -I -S -c "$1"; true', sys.executable, SURROUNDINGS]
     task.env["COLOUR"] = "green"
