@@ -22,6 +22,7 @@ from fsnap.snapshots import codec, layout
 from fsnap.snapshots.cut import ByteCutter, PageCutter
 from fsnap.snapshots.errors import CaptureFailed, PacksMissing, UnreadableFile
 from fsnap.snapshots.feeder import Feeder, Fill
+from fsnap.snapshots.headroom import Width, headroom_bytes, width
 from fsnap.snapshots.index import Index, StreamHead
 from fsnap.snapshots.indexfile import IndexBuilder, decode_index, encode_index
 from fsnap.snapshots.known import KnownChunks
@@ -79,7 +80,8 @@ class Capture:
 
     *progress* gets bytes of content read and hashed so far, and bytes planned so far; packs that are
     on their way to the store lag behind by what memory holds.  *learn_pages*: later snapshots of this
-    process may store deltas upon the chunks of this one.
+    process may store deltas upon the chunks of this one.  *threads* and *connections* are fewer where the
+    container has little memory left.
     """
 
     def __init__(
@@ -110,13 +112,14 @@ class Capture:
         self._clock = clock or SystemClock()
         self._progress = progress or (lambda done, planned: None)
         self._planned_bytes = 0
+        fits = width(Width(threads=threads, connections=connections), headroom_bytes())
         self._sink = ChunkSink(
             store=store,
             prefix=prefix,
             known=known,
-            threads=threads,
+            threads=fits.threads,
             pace=pace or Pace(),
-            connections=connections,
+            connections=fits.connections,
             seal=self._seal,
             learn_pages=learn_pages,
         )

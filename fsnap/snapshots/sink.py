@@ -7,7 +7,8 @@ release the interpreter lock.
 Memory: ``2 * threads + 1`` buffers of 4 MiB, ``connections + 1`` packs on their way, one
 that grows or waits per thread (17 MiB each at most; a stored pack's memory serves the next
 one), and some 300 bytes per distinct chunk.  With two threads and four connections that is
-at most 140 MiB, whatever the size of the tree, plus 2.4 MiB per GiB of content.  What a
+at most 140 MiB, whatever the size of the tree, plus 2.4 MiB per GiB of content; with one of
+each, as where a container has little left (:mod:`fsnap.snapshots.headroom`), 63 MiB.  What a
 store's adapter copies is its own.
 """
 
