@@ -15,6 +15,7 @@ from secrets import token_hex
 
 from loguru import logger
 
+from fsnap import signals
 from fsnap.agent.adoption import find_unrecorded
 from fsnap.agent.home import RunDir, journal_path
 from fsnap.agent.ledger import HEAD_PATIENCE, Ledger
@@ -77,9 +78,11 @@ class Service:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-        signal.signal(signal.SIGTERM, self._on_signal)
-        signal.signal(signal.SIGINT, self._on_signal)
+        before = {number: signal.getsignal(number) for number in signals.ANSWERED}
+        for number in signals.ANSWERED:
+            signal.signal(number, self._on_signal)
+        for held in signals.release():
+            self._on_signal(held, None)
         try:
             yield
         finally:

@@ -6,8 +6,10 @@ Verbs are imported when they are called, so that ``fsnap status`` answers at onc
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -42,8 +44,35 @@ def build_parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    """Run the command line; the exit code.
+
+    Without *argv* it is this process's own, which ends with it.
+    """
+    if argv is not None:
+        return _main(list(argv))
+    words = sys.argv[1:]
+    if words[:1] == ["run"]:
+        from fsnap import signals
+
+        signals.hold()
+    code = _main(words)
+    if threading.active_count() > 1:
+        _leave(code)
+    return code
+
+
+def _leave(code: int) -> NoReturn:
+    """End with *code*, whatever a thread that was given up still does.
+
+    An interpreter that ends takes such a thread apart, which C++ code in it answers with an abort.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+def _main(words: list[str]) -> int:
     _complete_streams()
     try:
         arguments = build_parser().parse_args(words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -159,3 +160,27 @@ def test_no_file_is_no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.delenv("FSNAP_CONFIG", raising=False)
     monkeypatch.setattr("fsnap.cli.configfile.CONFIG_PATH", str(tmp_path / "none.toml"))
     assert read_config(NAMES) == {}
+
+
+@pytest.mark.process
+def test_a_thread_that_was_given_up_does_not_change_the_exit_code() -> None:
+    program = """
+import sys, threading
+from fsnap.cli import main as cli
+import numpy
+def busy():
+    data = numpy.arange(1 << 16)
+    while True:
+        numpy.sort(data)
+def work(words):
+    for _ in range(4):
+        threading.Thread(target=busy, daemon=True).start()
+    print("out", end="")
+    return 178
+cli._main = work
+sys.argv = ["fsnap", "status"]
+sys.exit(cli.main())
+"""
+    for _ in range(3):
+        run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        assert (run.returncode, run.stdout, run.stderr) == (178, "out", "")
