@@ -67,6 +67,7 @@ def test_notices_soon_after_the_start_and_during_restores(make_task: MakeTask) -
     sweep(task, [0.0, *random_delays(SEED, 4, START_SPAN_S), *random_delays(SEED + 50, 4, RESTORE_SPAN_S)])
 
 
+@pytest.mark.slow
 def test_notices_during_restores_of_a_task_that_had_begun(make_task: MakeTask) -> None:
     task = make_task(200, 5, 200)
     first = task.start()

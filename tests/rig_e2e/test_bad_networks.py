@@ -59,7 +59,7 @@ def hand_on(cloud: Cloud, proxy: FaultyProxy, expected: Reference) -> None:
     assert faults > proxy.done["clean"] / 4
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_two_reclaims(
     rig: Rig, s3: S3Server, monkeypatch: pytest.MonkeyPatch, reference: MakeReference, seed: int
 ) -> None:

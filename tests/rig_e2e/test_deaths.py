@@ -39,7 +39,7 @@ def live_through(cloud: Cloud, shared: Path, expected: Reference, seed: int) -> 
     audit(cloud)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_deaths_at_any_moment(cloud: Cloud, shared: Path, reference: MakeReference, seed: int) -> None:
     live_through(cloud, shared, reference(), seed)
 

@@ -31,7 +31,7 @@ def test_taken_back_after_the_commit(cloud: Cloud, reference: MakeReference) -> 
     assert (state["epoch"], state["reclaims_survived"]) == (1, 0)
 
 
-@pytest.mark.parametrize("after_commit", ["hold", "exit"])
+@pytest.mark.parametrize("after_commit", ["hold", pytest.param("exit", marks=pytest.mark.slow)])
 def test_taken_back_during_the_dump(
     braked: Cloud, brake: FaultyProxy, reference: MakeReference, after_commit: str
 ) -> None:

@@ -106,6 +106,7 @@ def test_a_lower_or_equal_attempt_takes_nothing_over(cloud: Cloud, shared: Path,
     assert cloud.status()["epoch"] == 1
 
 
+@pytest.mark.slow
 def test_a_damaged_snapshot_does_not_shorten_the_wait(cloud: Cloud, shared: Path, beats: Beats) -> None:
     """The older snapshot that is taken instead is released no sooner."""
     old, first = begin(cloud, beats, shared, snapshots=2)

@@ -61,6 +61,7 @@ def test_two_reclaims(kind: str, request: pytest.FixtureRequest, reference: Make
     ]
 
 
+@pytest.mark.slow
 def test_two_reclaims_with_seaweedfs(
     rig: Rig, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, reference: MakeReference
 ) -> None:
@@ -82,6 +83,7 @@ def test_the_tasks_own_exit_code(cloud: Cloud, reference: MakeReference) -> None
     assert (state["state"], state["reclaims_survived"]) == ("failed", 1)
 
 
+@pytest.mark.slow
 def test_the_next_attempt_begins_while_the_node_before_still_stands(
     cloud: Cloud, reference: MakeReference
 ) -> None:

@@ -32,7 +32,7 @@ def assert_exact(last: Machine, expected: Reference) -> None:
     assert_same_files(last, expected)
 
 
-@pytest.mark.parametrize("ballast_mib", [0, 400])
+@pytest.mark.parametrize("ballast_mib", [0, pytest.param(400, marks=pytest.mark.slow)])
 def test_nothing_was_saved_before(
     braked: Cloud, brake: FaultyProxy, reference: MakeReference, ballast_mib: int
 ) -> None:
