@@ -22,7 +22,7 @@ from fsnap.snapshots import codec, layout
 from fsnap.snapshots.cut import ByteCutter, PageCutter
 from fsnap.snapshots.errors import CaptureFailed, PacksMissing, UnreadableFile
 from fsnap.snapshots.feeder import Feeder, Fill
-from fsnap.snapshots.headroom import Width, headroom_bytes, width
+from fsnap.snapshots.headroom import Width, fitting_width, headroom_bytes, processors
 from fsnap.snapshots.index import Index, StreamHead
 from fsnap.snapshots.indexfile import IndexBuilder, decode_index, encode_index
 from fsnap.snapshots.known import KnownChunks
@@ -80,8 +80,8 @@ class Capture:
 
     *progress* gets bytes of content read and hashed so far, and bytes planned so far; packs that are
     on their way to the store lag behind by what memory holds.  *learn_pages*: later snapshots of this
-    process may store deltas upon the chunks of this one.  *threads* and *connections* are fewer where the
-    container has little memory left.
+    process may store deltas upon the chunks of this one.  *width*: how many things are
+    done at once; by default what processors and the container's memory allow.
     """
 
     def __init__(
@@ -91,10 +91,9 @@ class Capture:
         prefix: str,
         snapshot_id: str,
         known: KnownChunks,
-        threads: int = 2,
+        width: Width | None = None,
         pace: Pace | None = None,
         progress: Callable[[int, int], None] | None = None,
-        connections: int = 4,
         clock: Clock | None = None,
         key: Key | None = None,
         learn_pages: bool = True,
@@ -112,7 +111,7 @@ class Capture:
         self._clock = clock or SystemClock()
         self._progress = progress or (lambda done, planned: None)
         self._planned_bytes = 0
-        fits = width(Width(threads=threads, connections=connections), headroom_bytes())
+        fits = width or fitting_width(processors(), headroom_bytes())
         self._sink = ChunkSink(
             store=store,
             prefix=prefix,

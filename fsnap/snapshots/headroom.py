@@ -6,15 +6,20 @@ killed, so it works with fewer packs at a time where little is left, and never r
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from fsnap.snapshots.packs import ROOM_BYTES
+from fsnap.snapshots.sink import BUFFER_BYTES
 
 CGROUPS = Path("/sys/fs/cgroup")
 NO_LIMIT = 1 << 60
 """cgroup v1 says "no limit" by a number near 2^63."""
 
-WIDE_BYTES = 320 << 20
-"""From here on a capture may use all it likes, 140 MiB, and the rest is left to the task."""
+MOST_THREADS = 6
+MOST_CONNECTIONS = 12
+"""With so many of each a capture takes 375 MiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +28,9 @@ class Width:
 
     threads: int
     connections: int
+
+
+NARROWEST = Width(threads=1, connections=1)
 
 
 def headroom_bytes(own: Path = Path("/proc/self/cgroup"), root: Path = CGROUPS) -> int | None:
@@ -37,13 +45,28 @@ def headroom_bytes(own: Path = Path("/proc/self/cgroup"), root: Path = CGROUPS) 
     return max(0, min(left)) if left else None
 
 
-def width(wanted: Width, left_bytes: int | None) -> Width:
-    """*wanted*, or less of it where *left_bytes* is little."""
-    if left_bytes is None or left_bytes >= WIDE_BYTES:
-        return wanted
-    if left_bytes >= WIDE_BYTES // 2:
-        return Width(threads=wanted.threads, connections=min(2, wanted.connections))
-    return Width(threads=1, connections=1)
+def memory_bytes(width: Width) -> int:
+    """What a sink of this width takes at most (:mod:`fsnap.snapshots.sink`), its tables left out."""
+    return (2 * width.threads + 1) * BUFFER_BYTES + (width.connections + 1 + width.threads) * ROOM_BYTES
+
+
+def fitting_width(processors: int, left_bytes: int | None) -> Width:
+    """As wide as the *processors* can use, and no wider than takes half of *left_bytes*; never less than one.
+
+    Two connections per processor: on AWS a single one moves some 90 MB/s, whatever the network could.
+    """
+    found = Width(
+        threads=max(1, min(MOST_THREADS, processors)),
+        connections=max(2, min(MOST_CONNECTIONS, 2 * processors)),
+    )
+    while left_bytes is not None and memory_bytes(found) > left_bytes // 2 and found != NARROWEST:
+        found = Width(threads=max(1, found.threads // 2), connections=max(1, found.connections // 2))
+    return found
+
+
+def processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def _folders(line: str, root: Path) -> list[Path]:

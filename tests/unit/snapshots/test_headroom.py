@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fsnap.snapshots.headroom import Width, headroom_bytes, width
+from fsnap.snapshots.headroom import fitting_width, headroom_bytes, memory_bytes
 
 MIB = 1 << 20
-WANTED = Width(threads=2, connections=4)
 
 
 def cgroup(folder: Path, **files: object) -> None:
@@ -63,17 +62,25 @@ def test_more_used_than_allowed_is_nothing_left(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("left_bytes", "expected"),
+    ("processors", "left_bytes", "expected"),
     [
-        (None, (2, 4)),
-        (1 << 40, (2, 4)),
-        (320 * MIB, (2, 4)),
-        (200 * MIB, (2, 2)),
-        (100 * MIB, (1, 1)),
-        (0, (1, 1)),
+        (1, None, (1, 2)),
+        (2, None, (2, 4)),
+        (64, None, (6, 12)),
+        (64, 1 << 40, (6, 12)),
+        (64, 700 * MIB, (3, 6)),
+        (2, 300 * MIB, (2, 4)),
+        (2, 200 * MIB, (1, 2)),
+        (2, 100 * MIB, (1, 1)),
+        (2, 0, (1, 1)),
     ],
 )
-def test_less_at_once_where_little_is_left(left_bytes: int | None, expected: tuple[int, int]) -> None:
-    found = width(WANTED, left_bytes)
+def test_as_wide_as_processors_and_memory_allow(
+    processors: int, left_bytes: int | None, expected: tuple[int, int]
+) -> None:
+    found = fitting_width(processors, left_bytes)
     assert (found.threads, found.connections) == expected
-    assert width(Width(threads=1, connections=1), left_bytes) == Width(threads=1, connections=1)
+
+
+def test_the_widest_stays_below_what_is_promised() -> None:
+    assert memory_bytes(fitting_width(1000, None)) < 400 * MIB
