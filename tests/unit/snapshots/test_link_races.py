@@ -27,7 +27,7 @@ ROUNDS = 60
 MOST_ROUNDS = 100 * ROUNDS
 """Until one has come through."""
 
-SWAPS_IN_A_ROW = 40
+SWAPS_IN_A_ROW = 300
 LONG_ROUNDS = 500
 
 
