@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from fsnap.charts import task_chart
 from fsnap.clock import parse_rfc3339, rfc3339
+from fsnap.core.drafting import draft
 from fsnap.core.events import CollectAsked
 from fsnap.core.fold import fold, fold_all
 from fsnap.core.model import Facts, State, TaskState
@@ -107,27 +108,7 @@ def _record(
     state = garbage.state
     chart, event, facts = task_chart(), CollectAsked(reason=reason), Facts()
     decision = decide(chart, state, event, facts)
-    assert decision.trigger is not None
-    record = seal(
-        Record(
-            task=state.task,
-            seq=state.seq + 1,
-            epoch=state.epoch,
-            node=node,
-            at=rfc3339(now),
-            mono_ms=0,
-            trigger=decision.trigger,
-            source=state.state,
-            dest=decision.next_state,
-            event=event,
-            facts=facts,
-            effects=decision.effects,
-            config={},
-            note=decision.note,
-            chart=chart.version,
-            prev=state.digest,
-        )
-    )
+    record = seal(draft(chart, state, event, facts, decision, node=node, at=rfc3339(now), mono_ms=0))
     key = journal_object(state.task, record.seq)
     body = encode_batch(state.task, [record_to_plain(record)], nonce, garbage.keys).body
     try:

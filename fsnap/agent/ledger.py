@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
-from typing import Any
 
 from loguru import logger
 
 from fsnap.charts import task_chart
 from fsnap.clock import Clock, rfc3339
-from fsnap.core.events import ClaimAsked, Event, Notice
+from fsnap.core.drafting import draft
+from fsnap.core.events import Event, Notice
 from fsnap.core.fold import fold
 from fsnap.core.model import Facts, TaskState
 from fsnap.core.planner import Decision, decide
@@ -80,31 +80,18 @@ class Ledger:
         """What follows from *event* now."""
         return decide(self._chart, self.state, event, facts)
 
-    def commit(
-        self, event: Event, facts: Facts, decision: Decision, config: dict[str, Any] | None = None
-    ) -> Record:
+    def commit(self, event: Event, facts: Facts, decision: Decision) -> Record:
         """Record *decision* durably on this node; :class:`Fenced` when another node's record came first."""
-        assert decision.trigger is not None
-        claim = isinstance(event, ClaimAsked)
         record = seal(
-            Record(
-                task=self._task,
-                seq=self.state.seq + 1,
-                epoch=self.state.epoch + 1 if claim else self.state.epoch,
+            draft(
+                self._chart,
+                self.state,
+                event,
+                facts,
+                decision,
                 node=self._node,
                 at=rfc3339(self._clock.wall()),
                 mono_ms=int(self._clock.mono_s() * 1000),
-                trigger=decision.trigger,
-                source=self.state.state,
-                dest=decision.next_state,
-                event=event,
-                facts=facts,
-                effects=decision.effects,
-                config=to_plain(event.config) if isinstance(event, ClaimAsked) else {},
-                note=decision.note,
-                chart=self._chart.version,
-                folded=self.state if claim else None,
-                prev=self.state.digest,
             )
         )
         try:

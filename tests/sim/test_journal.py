@@ -11,6 +11,7 @@ import pytest
 from _simulate.journal import MemoryJournal
 
 from fsnap.charts import task_chart
+from fsnap.core.drafting import draft
 from fsnap.core.events import CancelAsked, ClaimAsked, Notice
 from fsnap.core.fold import fold
 from fsnap.core.model import Basis, Facts, Holder, TaskState
@@ -35,28 +36,9 @@ def next_record(state: TaskState, rng: Random, node: str) -> Record:
     decision = decide(task_chart(), state, event, facts)
     if decision.trigger is None:
         return next_record(state, rng, node)
-    claim = isinstance(event, ClaimAsked)
-    return seal(
-        Record(
-            task=TASK,
-            seq=state.seq + 1,
-            epoch=state.epoch + claim,
-            node=node,
-            at="2026-01-01T00:00:00.000Z",
-            mono_ms=facts.mono_ms,
-            trigger=decision.trigger,
-            source=state.state,
-            dest=decision.next_state,
-            event=event,
-            facts=facts,
-            effects=decision.effects,
-            config={},
-            note=decision.note,
-            chart=task_chart().version,
-            folded=state if claim else None,
-            prev=state.digest,
-        )
-    )
+    at = "2026-01-01T00:00:00.000Z"
+    chart = task_chart()
+    return seal(draft(chart, state, event, facts, decision, node=node, at=at, mono_ms=facts.mono_ms))
 
 
 def sight(journal: Any) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 from _explore.refusals import forbidden, refusals
 from fsnap import charts
-from fsnap.core import claim, effects, fold, guards, planner
+from fsnap.core import claim, drafting, effects, fold, guards, planner
 from fsnap.core.chart import Chart
 from fsnap.core.effects import Durability, Effect
-from fsnap.core.events import CapsuleLost, ClaimAsked, DumpFailed, Event, TaskExited, Tick
+from fsnap.core.events import CapsuleLost, DumpFailed, Event, TaskExited, Tick
 from fsnap.core.model import (
     LIVE,
     TERMINAL,
@@ -31,7 +31,6 @@ from fsnap.core.model import (
     State,
     TaskState,
 )
-from fsnap.core.records import Record
 from fsnap.errors import FsnapError
 
 TASK = "task"
@@ -141,24 +140,7 @@ class Rules:
             return Refused(f"{type(problem).__name__}: {problem}")
         if decision.trigger is None:
             return None
-        record = Record(
-            task=TASK,
-            seq=state.seq + 1,
-            epoch=state.epoch + 1 if isinstance(event, ClaimAsked) else state.epoch,
-            node="",
-            at="",
-            mono_ms=0,
-            trigger=decision.trigger,
-            source=state.state,
-            dest=decision.next_state,
-            event=event,
-            facts=facts,
-            effects=decision.effects,
-            config={},
-            note="",
-            chart="",
-            prev="",
-        )
+        record = drafting.draft(self.chart, state, event, facts, decision, node="", at="", mono_ms=0)
         try:
             after = fold.fold(state, record)
         except DEFECTS as problem:

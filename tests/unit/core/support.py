@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fsnap.charts import task_chart
+from fsnap.core.drafting import draft
 from fsnap.core.effects import Start
 from fsnap.core.events import ClaimAsked, Event, Notice, RestoreFailed, SnapshotSaved
 from fsnap.core.fold import fold
@@ -98,28 +99,8 @@ class Life:
         decision = choose(self.state, event, facts)
         if decision.trigger is None:
             return decision
-        is_claim = isinstance(event, ClaimAsked)
-        record = seal(
-            Record(
-                task=self.state.task,
-                seq=self.state.seq + 1,
-                epoch=self.state.epoch + is_claim,
-                node="node-a",
-                at=AT,
-                mono_ms=5,
-                trigger=decision.trigger,
-                source=self.state.state,
-                dest=decision.next_state,
-                event=event,
-                facts=facts,
-                effects=decision.effects,
-                config={},
-                note=decision.note,
-                chart=task_chart().version,
-                folded=self.state if is_claim else None,
-                prev=self.state.digest,
-            )
-        )
+        chart = task_chart()
+        record = seal(draft(chart, self.state, event, facts, decision, node="node-a", at=AT, mono_ms=5))
         self.records.append(record)
         self.state = fold(self.state, record)
         return decision

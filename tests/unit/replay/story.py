@@ -13,6 +13,7 @@ import pytest
 from fsnap.charts import task_chart
 from fsnap.cli.main import main
 from fsnap.clock import rfc3339
+from fsnap.core.drafting import draft
 from fsnap.core.events import (
     CheckpointAsked,
     ClaimAsked,
@@ -71,29 +72,10 @@ class Story:
         now = replace(now, **facts)
         decision = decide(task_chart(), self.state, event, now)
         assert decision.trigger is not None, f"nothing follows from {event}"
-        claim = isinstance(event, ClaimAsked)
-        wall = START + timedelta(milliseconds=self.ms + self.wall_skew_ms)
-        record = seal(
-            Record(
-                task=self.state.task,
-                seq=self.state.seq + 1,
-                epoch=self.state.epoch + claim,
-                node=self.node,
-                at=rfc3339(wall),
-                mono_ms=self.mono_zero_ms + self.ms,
-                trigger=decision.trigger,
-                source=self.state.state,
-                dest=decision.next_state,
-                event=event,
-                facts=now,
-                effects=decision.effects,
-                config={},
-                note=decision.note,
-                chart=task_chart().version,
-                folded=self.state if claim else None,
-                prev=self.state.digest,
-            )
-        )
+        at = rfc3339(START + timedelta(milliseconds=self.ms + self.wall_skew_ms))
+        mono_ms = self.mono_zero_ms + self.ms
+        chart = task_chart()
+        record = seal(draft(chart, self.state, event, now, decision, node=self.node, at=at, mono_ms=mono_ms))
         self.records.append(record)
         self.state = fold(self.state, record)
         return record
