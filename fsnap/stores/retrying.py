@@ -132,7 +132,9 @@ class RetryingStore:
 
     def list(self, prefix: str = "", *, after: str = "") -> Iterator[ObjectInfo]:
         """As the port says; a failure part way goes on after the last key, with fresh patience."""
-        rows = self._inner.list(prefix, after=after)
+        return self._rows(self._inner.list(prefix, after=after), prefix, after)
+
+    def _rows(self, rows: Iterator[ObjectInfo], prefix: str, after: str) -> Iterator[ObjectInfo]:
         tries = self._tries("list", prefix)
         while True:
             try:

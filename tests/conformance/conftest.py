@@ -13,6 +13,7 @@ from fsnap.stores.az import AzClients, AzStore
 from fsnap.stores.base import Store
 from fsnap.stores.gs import GsClients, GsStore
 from fsnap.stores.memory import MemoryStore
+from fsnap.stores.retrying import RetryingStore
 from fsnap.stores.s3 import S3Store, SdkClients
 from fsnap.stores.urls import open_store
 from tests.clouds import AzServer, GsServer, azurite, fake_gcs
@@ -54,7 +55,8 @@ class SdkClientsByServer:
 
     def open(self, server: BucketServer, prefix: str) -> Store:
         if isinstance(server, GsServer):
-            return GsStore(server.bucket, prefix, clients=self.gs[server.name])
+            # fake-gcs-server hangs up after a 416 without having said so: the next request may find that out.
+            return RetryingStore(GsStore(server.bucket, prefix, clients=self.gs[server.name]))
         if isinstance(server, AzServer):
             return AzStore(server.bucket, prefix, clients=self.az[server.name])
         return S3Store(server.bucket, prefix, clients=self.s3[server.name])

@@ -80,6 +80,19 @@ def test_an_unfit_store_is_refused(store: MemoryStore, why: str) -> None:
     assert list(MemoryStore.list(store)) == []
 
 
+def test_a_network_that_flips_a_bit_now_and_then_condemns_no_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    real, answers = store.get, iter([True, False, True, True, True, True, False])
+
+    def get(key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        data = real(key, start=start, length=length)
+        return bytes([data[0] ^ 1]) + data[1:] if next(answers) else data
+
+    monkeypatch.setattr(store, "get", get)
+    probe_conditional_create(store)
+    assert next(answers, None) is None
+
+
 @pytest.mark.parametrize("method", ["create", "get", "list", "delete"])
 @pytest.mark.parametrize("error", [StoreError("denied"), StoreUnavailable("no answer")])
 def test_what_fails_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch, method: str, error: StoreError) -> None:
