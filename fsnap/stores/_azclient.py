@@ -15,6 +15,7 @@ from urllib3.exceptions import HTTPError as TransportError
 from fsnap.errors import StoreError, UsageError
 from fsnap.stores._adapter import mount
 from fsnap.stores._azerrors import CREDENTIALS
+from fsnap.stores._waits import NetworkWaits
 
 CONNECTION = "AZURE_STORAGE_CONNECTION_STRING"
 ACCOUNT = "AZURE_STORAGE_ACCOUNT"
@@ -29,16 +30,11 @@ _ONE_REQUEST_BYTES = 128 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AzOptions:
+class AzOptions(NetworkWaits):
     """What a user may set besides the SDK's own variables."""
 
     encryption_scope: str | None = None
     access_tier: str | None = None
-    connect_timeout_s: float = 5.0
-    read_timeout_s: float = 30.0
-    """Longest silence of the server, not the length of a transfer."""
-
-    max_connections: int = 32
 
     def __post_init__(self) -> None:
         if self.access_tier and self.access_tier not in TIERS:

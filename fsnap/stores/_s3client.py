@@ -13,6 +13,7 @@ from botocore.config import Config
 
 from fsnap.errors import UsageError
 from fsnap.stores._body import SLICE_BYTES, SlicedBody
+from fsnap.stores._waits import NetworkWaits
 from fsnap.stores.base import Buffer
 
 ATTEMPTS_VARIABLE = "metadata_service_num_attempts"
@@ -24,7 +25,7 @@ _ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class S3Options:
+class S3Options(NetworkWaits):
     """What a user may set besides the SDK's own variables."""
 
     server_side_encryption: str | None = None
@@ -32,12 +33,6 @@ class S3Options:
 
     kms_key_id: str | None = None
     storage_class: str | None = None
-    connect_timeout_s: float = 5.0
-    read_timeout_s: float = 30.0
-    """Longest silence of the server, not the length of a transfer."""
-
-    max_connections: int = 32
-    """Requests at once; more threads than that wait for each other."""
 
     def __post_init__(self) -> None:
         if self.storage_class in _ARCHIVES:

@@ -11,26 +11,26 @@ condition, and the MD5 of its bytes, which the server compares and keeps.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from hashlib import md5
 from typing import Any
 
 from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import ContainerClient, ContentSettings
 
-from fsnap.errors import CorruptData, ObjectMissing, StoreError, StoreUnavailable, StoreUnfit
+from fsnap.errors import ObjectMissing
 from fsnap.stores._azclient import TIERS, AzClients, AzOptions
 from fsnap.stores._azerrors import error_code, reported
 from fsnap.stores._listing import in_order
+from fsnap.stores._ranges import CheckedRanges
 from fsnap.stores.base import Buffer, CorruptTransfer, ObjectInfo
-from fsnap.stores.keys import check_key, check_prefix, check_range, is_key
+from fsnap.stores.keys import check_key, check_prefix, is_key
 
 __all__ = ["AzClients", "AzOptions", "AzStore"]
 
 _PAGE_KEYS = 1000
 
 
-class AzStore:
+class AzStore(CheckedRanges):
     """The blobs of *container* under *prefix* (``""`` or ``a/b``, no slash at either end)."""
 
     def __init__(
@@ -41,9 +41,9 @@ class AzStore:
         options: AzOptions | None = None,
         clients: AzClients | None = None,
     ) -> None:
+        super().__init__(f"az container {container}", prefix + "/" if prefix else "")
         self._container = container
         self._prefix = prefix
-        self._base = prefix + "/" if prefix else ""
         self._options = options or AzOptions()
         self._clients = clients or AzClients()
 
@@ -53,12 +53,9 @@ class AzStore:
 
     def hurried(self, wait_s: float) -> AzStore:
         """The same store, with no wait for the network in a single call longer than *wait_s* seconds."""
-        options = replace(
-            self._options,
-            connect_timeout_s=min(wait_s, self._options.connect_timeout_s),
-            read_timeout_s=min(wait_s, self._options.read_timeout_s),
+        return AzStore(
+            self._container, self._prefix, options=self._options.within(wait_s), clients=self._clients
         )
-        return AzStore(self._container, self._prefix, options=options, clients=self._clients)
 
     def put(self, key: str, data: Buffer) -> None:
         self._put(key, data, overwrite=True)
@@ -66,26 +63,10 @@ class AzStore:
     def create(self, key: str, data: Buffer) -> None:
         self._put(key, data, overwrite=False)
 
-    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
-        check_key(key)
-        check_range(start, length)
-        doing = f"read {self._base}{key}"
-        if length == 0 or (start and length is None):  # a range can ask for nothing, nor be open and checked
-            size_bytes = self._size_bytes(key, doing)
-            if start > size_bytes:
-                raise self._short(key, size_bytes, start)
-            length = size_bytes - start if length is None else 0
-            if length == 0:
-                return b""
-        data = self._read(key, start, length, doing)
-        if data is None or (length is not None and len(data) != length):
-            raise self._not_the_range(key, start, length or 0, data, doing)
-        return data
-
     def list(self, prefix: str = "", *, after: str = "") -> Iterator[ObjectInfo]:
         check_prefix(prefix)
         check_prefix(after)
-        return in_order(self._rows(prefix), prefix, after, f"az container {self._container}")
+        return in_order(self._rows(prefix), prefix, after, self._place)
 
     def delete(self, key: str) -> None:
         check_key(key)
@@ -128,11 +109,10 @@ class AzStore:
             )
         if (confirmed := answer.get("content_md5")) is not None and bytes(confirmed) != checksum:
             raise CorruptTransfer(
-                f"az container {self._container}: wrote {self._base}{key}, but the store confirms other bytes"
+                f"{self._place}: wrote {self._base}{key}, but the store confirms other bytes"
             )
 
     def _read(self, key: str, start: int, length: int | None, doing: str) -> bytes | None:
-        """What the server gives for this range, or None when it says that there is no such range."""
         part: dict[str, Any] = {} if length is None else {"offset": start, "length": length}
         with reported(self._container, doing):
             try:
@@ -146,35 +126,14 @@ class AzStore:
                 return None
         told = download.properties.content_settings.content_md5
         if length is None and told and md5(data, usedforsecurity=False).digest() != bytes(told):
-            place = f"az container {self._container}: cannot {doing}"
+            place = f"{self._place}: cannot {doing}"
             raise CorruptTransfer(f"{place}: it differs from its checksum")
         return data
-
-    def _not_the_range(
-        self, key: str, start: int, length: int, data: bytes | None, doing: str
-    ) -> CorruptData | StoreError:
-        """Why the answer is not the range that was asked for."""
-        size_bytes = self._size_bytes(key, doing)
-        place = f"az container {self._container}: {self._base}{key}"
-        if start + length > size_bytes:
-            return self._short(key, size_bytes, start + length)
-        if data is not None and len(data) > length:
-            return StoreUnfit(
-                f"{place}: asked for {length} bytes from byte {start}, the store answered with {len(data)}",
-                hint="Use a store that honours range requests.",
-            )
-        return StoreUnavailable(f"{place} was replaced while it was read, or its answer broke off")
 
     def _size_bytes(self, key: str, doing: str) -> int:
         with reported(self._container, doing):
             blob = self._client.get_blob_client(self._base + key)
             return int(blob.get_blob_properties(**self._wait).size)
-
-    def _short(self, key: str, size_bytes: int, end: int) -> CorruptData:
-        return CorruptData(
-            f"az container {self._container}: {self._base}{key} has {size_bytes} bytes,"
-            f" not the {end} asked for"
-        )
 
     def _rows(self, prefix: str) -> Iterator[ObjectInfo]:
         doing = f"list {self._base}{prefix}"

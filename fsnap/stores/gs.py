@@ -15,37 +15,34 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from google.api_core.exceptions import RequestRangeNotSatisfiable
 from google.cloud import storage
 
-from fsnap.errors import CorruptData, ObjectMissing, StoreError, StoreUnavailable, StoreUnfit, UsageError
+from fsnap.errors import ObjectMissing, UsageError
 from fsnap.stores._adapter import mount
 from fsnap.stores._checksum import crc32c_base64
 from fsnap.stores._gserrors import no_bucket, reported
 from fsnap.stores._listing import in_order, start_after
+from fsnap.stores._ranges import CheckedRanges
+from fsnap.stores._waits import NetworkWaits
 from fsnap.stores.base import Buffer, CorruptTransfer, ObjectInfo
-from fsnap.stores.keys import check_key, check_prefix, check_range, is_key
+from fsnap.stores.keys import check_key, check_prefix, is_key
 
 _LISTED = "items(name,size,updated),nextPageToken"
 _PAGE_KEYS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GsOptions:
+class GsOptions(NetworkWaits):
     """What a user may set besides the SDK's own variables."""
 
     kms_key_name: str | None = None
     """``projects/…/cryptoKeys/…``; the bucket's default otherwise."""
 
     storage_class: str | None = None
-    connect_timeout_s: float = 5.0
-    read_timeout_s: float = 30.0
-    """Longest silence of the server, not the length of a transfer."""
-
-    max_connections: int = 32
 
     def __post_init__(self) -> None:
         if self.storage_class == "ARCHIVE":
@@ -74,7 +71,7 @@ class GsClients:
             return self._made
 
 
-class GsStore:
+class GsStore(CheckedRanges):
     """The objects of *bucket* under *prefix* (``""`` or ``a/b``, no slash at either end)."""
 
     def __init__(
@@ -85,9 +82,9 @@ class GsStore:
         options: GsOptions | None = None,
         clients: GsClients | None = None,
     ) -> None:
+        super().__init__(f"gs bucket {bucket}", prefix + "/" if prefix else "")
         self._bucket = bucket
         self._prefix = prefix
-        self._base = prefix + "/" if prefix else ""
         self._options = options or GsOptions()
         self._clients = clients or GsClients()
 
@@ -97,12 +94,9 @@ class GsStore:
 
     def hurried(self, wait_s: float) -> GsStore:
         """The same store, with no wait for the network in a single call longer than *wait_s* seconds."""
-        options = replace(
-            self._options,
-            connect_timeout_s=min(wait_s, self._options.connect_timeout_s),
-            read_timeout_s=min(wait_s, self._options.read_timeout_s),
+        return GsStore(
+            self._bucket, self._prefix, options=self._options.within(wait_s), clients=self._clients
         )
-        return GsStore(self._bucket, self._prefix, options=options, clients=self._clients)
 
     def put(self, key: str, data: Buffer) -> None:
         self._put(key, data, None)
@@ -110,26 +104,10 @@ class GsStore:
     def create(self, key: str, data: Buffer) -> None:
         self._put(key, data, 0)
 
-    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
-        check_key(key)
-        check_range(start, length)
-        doing = f"read {self._base}{key}"
-        if length == 0 or (start and length is None):  # a range can ask for nothing, nor be open and checked
-            size_bytes = self._size_bytes(key, doing)
-            if start > size_bytes:
-                raise self._short(key, size_bytes, start)
-            length = size_bytes - start if length is None else 0
-            if length == 0:
-                return b""
-        data = self._read(key, start, length, doing)
-        if data is None or (length is not None and len(data) != length):
-            raise self._not_the_range(key, start, length or 0, data, doing)
-        return data
-
     def list(self, prefix: str = "", *, after: str = "") -> Iterator[ObjectInfo]:
         check_prefix(prefix)
         check_prefix(after)
-        return in_order(self._rows(prefix, after), prefix, after, f"gs bucket {self._bucket}")
+        return in_order(self._rows(prefix, after), prefix, after, self._place)
 
     def delete(self, key: str) -> None:
         check_key(key)
@@ -172,11 +150,10 @@ class GsStore:
             raise no_bucket(self._bucket, doing) from None
         if confirmed != checksum:
             raise CorruptTransfer(
-                f"gs bucket {self._bucket}: wrote {self._base}{key}, but the store confirms other bytes"
+                f"{self._place}: wrote {self._base}{key}, but the store confirms other bytes"
             )
 
     def _read(self, key: str, start: int, length: int | None, doing: str) -> bytes | None:
-        """What the server gives for this range, or None when it says that there is no such range."""
         end = None if length is None else start + length - 1
         with self._missing_told_apart(doing), reported(self._bucket, doing):
             try:
@@ -194,31 +171,11 @@ class GsStore:
             except RequestRangeNotSatisfiable:
                 return None
 
-    def _not_the_range(
-        self, key: str, start: int, length: int, data: bytes | None, doing: str
-    ) -> CorruptData | StoreError:
-        """Why the answer is not the range that was asked for."""
-        size_bytes = self._size_bytes(key, doing)
-        place = f"gs bucket {self._bucket}: {self._base}{key}"
-        if start + length > size_bytes:
-            return self._short(key, size_bytes, start + length)
-        if data is not None and len(data) > length:
-            return StoreUnfit(
-                f"{place}: asked for {length} bytes from byte {start}, the store answered with {len(data)}",
-                hint="Use a store that honours range requests.",
-            )
-        return StoreUnavailable(f"{place} was replaced while it was read, or its answer broke off")
-
     def _size_bytes(self, key: str, doing: str) -> int:
         with self._missing_told_apart(doing), reported(self._bucket, doing):
             blob = self._blob(key)
             blob.reload(retry=None, timeout=self._wait_s)
             return int(blob.size or 0)
-
-    def _short(self, key: str, size_bytes: int, end: int) -> CorruptData:
-        return CorruptData(
-            f"gs bucket {self._bucket}: {self._base}{key} has {size_bytes} bytes, not the {end} asked for"
-        )
 
     @contextmanager
     def _missing_told_apart(self, doing: str) -> Iterator[None]:

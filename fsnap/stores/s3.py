@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from hashlib import md5
 from typing import Any
 
@@ -57,12 +56,7 @@ class S3Store:
 
     def hurried(self, wait_s: float) -> S3Store:
         """The same store, with no wait for the network in a single call longer than *wait_s* seconds."""
-        options = replace(
-            self.options,
-            connect_timeout_s=min(wait_s, self.options.connect_timeout_s),
-            read_timeout_s=min(wait_s, self.options.read_timeout_s),
-        )
-        return S3Store(self._bucket, self._prefix, options=options, clients=self._clients)
+        return S3Store(self._bucket, self._prefix, options=self.options.within(wait_s), clients=self._clients)
 
     def put(self, key: str, data: Buffer) -> None:
         self._put(key, data, {})
