@@ -108,9 +108,9 @@ class ServedImages:
             if name in self._streamed:
                 assert self._reader is not None
                 feed = self._begun.pop(name, None) or self._reader.feed(self._streamed[name])
-                self._begin(self._pump, feed, socket.promise())
+                self._begin(self._pump, feed, socket.promise(name))
             elif (self._images / name).is_file():
-                self._begin(self._copy, self._images / name, socket.promise())
+                self._begin(self._copy, self._images / name, socket.promise(name))
             else:
                 socket.refuse()
 

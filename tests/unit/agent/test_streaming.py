@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fsnap.agent.streaming import StreamedImages
-from fsnap.criu.stream import SOCKET_NAME, decode_request
+from fsnap.criu.stream import SOCKET_NAME
 from fsnap.errors import CheckpointFailed, StoreUnavailable
 from fsnap.snapshots.capture import Capture
 from fsnap.snapshots.errors import CaptureFailed
@@ -175,13 +175,3 @@ def test_the_capture_has_the_length_that_the_place_says(images: Path, capture: C
     fed = {"pages-1.img": capture.feed_pages("pages-1.img", lambda buffer: 0)}
     with pytest.raises(CaptureFailed, match="0 were fed"):
         capture.add_tree(TreeSource(name="images", root=images, page_structured=True), fed=fed)
-
-
-@pytest.mark.parametrize("message", [b"", b"\x0a\x05core", b"\x12\x01a", b"\x0a\x04../x", b"\x0a\x02.."])
-def test_other_messages_are_refused(message: bytes) -> None:
-    with pytest.raises(CheckpointFailed):
-        decode_request(message)
-
-
-def test_the_message_holds_a_name() -> None:
-    assert decode_request(b"\x0a\x0bpages-1.img") == "pages-1.img"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fsnap.criu.serve import SOCKET_NAME, ServeSocket, decode_request
+from fsnap.criu.serve import SOCKET_NAME, ServeSocket
 from fsnap.errors import RestoreFailed
 
 pytestmark = pytest.mark.process
@@ -68,7 +68,7 @@ def serve(served: ServeSocket, images: dict[str, bytes]) -> None:
         if name not in images:
             served.refuse()
             continue
-        pipe = served.promise()
+        pipe = served.promise(name)
         os.write(pipe, images[name])
         os.close(pipe)
 
@@ -98,14 +98,6 @@ def test_a_wait_can_be_ended(tmp_path: Path) -> None:
 def test_a_wait_for_a_name_can_be_ended(served: ServeSocket, peer: Peer) -> None:
     served.wake()
     assert served.next_name() is None
-
-
-@pytest.mark.parametrize(
-    "message", [b"", b"\x0a", b"\x0a\x05abc", b"\x12\x01a", b"\x0a\x02..", b"\x0a\x03a/b"]
-)
-def test_what_is_no_name_is_refused(message: bytes) -> None:
-    with pytest.raises(RestoreFailed):
-        decode_request(message)
 
 
 def test_a_name_without_end_is_refused(served: ServeSocket, peer: Peer) -> None:
