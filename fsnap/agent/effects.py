@@ -242,8 +242,7 @@ class Executor:
         try:
             self._drop_harmed_tree()
             while self._clock.mono_s() < self._not_before_s(effect) and not self._waiting_signal():
-                job.checkpoint()
-                self._clock.sleep(0.2)
+                job.pause(self._clock)
             self._trees.take_baseline()
             reach(CrashPoint.BASELINE_TAKEN)
             job.checkpoint()
@@ -255,7 +254,7 @@ class Executor:
             if number := self._waiting_signal():
                 self._report(token, TaskExited(exit_code=128 + number))
                 return
-            failed = start_task(control, self._settings)
+            failed = start_task(control, self._settings, lambda: job.pause(self._clock))
             reach(CrashPoint.STARTED)
             if number := self._waiting_signal():
                 control.request("signal", signal=number)

@@ -11,6 +11,7 @@ from typing import Any
 
 from fsnap.agent.capsules import Capsules
 from fsnap.agent.loop import guarded
+from fsnap.clock import Clock
 from fsnap.errors import CapsuleError, CheckpointFailed
 
 CRIU_TIMEOUT_S = 600
@@ -63,6 +64,11 @@ class Job:
         """Raise :class:`Cancelled` when it was asked to stop."""
         if self._cancel.is_set():
             raise Cancelled("it was called off")
+
+    def pause(self, clock: Clock, seconds: float = 0.2) -> None:
+        """Let time go by, unless it was asked to stop."""
+        self.checkpoint()
+        clock.sleep(seconds)
 
 
 class JobSlot:

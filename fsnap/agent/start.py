@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fsnap.agent.settings import RunSettings
@@ -23,12 +24,15 @@ class StartFailure:
     message: str
 
 
-def start_task(control: Control, settings: RunSettings) -> StartFailure | None:
-    """Start it; exit codes 127 and 126 as a shell has them."""
+def start_task(control: Control, settings: RunSettings, pause: Callable[[], None]) -> StartFailure | None:
+    """Start it; exit codes 127 and 126 as a shell has them.
+
+    Nothing is started past the lease: *pause* lets time go by until it was renewed, or raises.
+    """
     env = [[name, value] for name, value in os.environ.items() if name not in OURS]
-    answer = control.request(
-        "start", argv=list(settings.command), env=env, cwd=str(settings.cwd), ipc=settings.ipc
-    )
+    request = {"argv": list(settings.command), "env": env, "cwd": str(settings.cwd), "ipc": settings.ipc}
+    while (answer := control.request("start", **request)).get("lease_over"):
+        pause()
     if "failed" not in answer:
         return None
     missing = answer["failed"] == errno.ENOENT

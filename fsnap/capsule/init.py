@@ -63,9 +63,7 @@ class Init:
         self.quit = False
         self.gate_req = self._fifo("gate.req")
         self.gate_ans = self._fifo("gate.ans")
-        self.wake_read, self.wake_write = os.pipe()
-        os.set_blocking(self.wake_read, False)
-        os.set_blocking(self.wake_write, False)
+        self.wake_read, self.wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(self.wake_write)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -261,7 +259,9 @@ class Init:
         }
 
     def op_start(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Start the task: ``argv``, ``env`` (a list of pairs), ``cwd``, ``ipc``."""
+        """Start the task: ``argv``, ``env`` (a list of pairs), ``cwd``, ``ipc``; or ``lease_over``."""
+        if self.lease.over:
+            return {"lease_over": True}
         for stream in self.streams.values():
             stream.open()
         with open("/proc/sys/kernel/ns_last_pid", "w", encoding="ascii") as last:

@@ -229,6 +229,20 @@ def test_a_tree_that_was_dumped_is_stopped_before_criu_lets_go_past_the_lease(
     both.compare()
 
 
+def test_nothing_is_started_past_the_lease(real: module.Init, sim: double.SimInit, now: Now) -> None:
+    """An agent that was stopped between its claim and the start, and goes on when another has the task."""
+    both = Both(real, sim, now)
+    both.ask("lease", until=now.s + 2.0)
+    both.passes(3.0)
+    both.start()
+    assert not real.root_pid
+    both.compare()
+    both.ask("lease", until=now.s + 2.0)
+    both.start()
+    assert real.root_pid
+    both.compare()
+
+
 def test_the_gate_of_a_restored_tree_stays_closed_past_the_lease(
     real: module.Init, sim: double.SimInit, now: Now
 ) -> None:

@@ -93,11 +93,11 @@ def init_stops_without_lease(folder: Path) -> bool:
 
 
 def nothing_runs_without_lease(folder: Path) -> bool:
-    """Neither a thaw nor word of a lease that is over lets a tree run; a renewal does."""
+    """Neither a start, a thaw nor word of a lease that is over lets a tree run; a renewal does."""
     with _bench() as bench:
         bench.lease.renew()
         bench.clock.sleep(LEASE_MS / 1000)
-        stopped = [not bench.runs]
+        stopped = [not bench.runs, bench.init.op_start({}) == {"lease_over": True}]
         bench.request("thaw")
         stopped.append(not bench.runs)
         bench.lease.attach(bench)  # type: ignore[arg-type]

@@ -150,6 +150,8 @@ class SimInit:
         }
 
     def op_start(self, **_: Any) -> dict[str, Any]:
+        if self._over:
+            return {"lease_over": True}
         if self.world.odds("no such command"):
             return {"failed": errno.ENOENT, "text": "No such file or directory"}
         self.tree = self.node.new_tree(self, 0, source="")
