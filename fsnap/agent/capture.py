@@ -33,7 +33,7 @@ from fsnap.crashpoints import CrashPoint, reach
 from fsnap.criu.argv import dump_argv, recorded_options
 from fsnap.criu.install import criu_version, find_criu, network_lock
 from fsnap.criu.log import diagnose
-from fsnap.criu.netlock import drop_lock
+from fsnap.criu.netlock import NO_LOCK, drop_lock, has_connections
 from fsnap.criu.preflight import look
 from fsnap.criu.stats import frozen_ms
 from fsnap.errors import CheckpointFailed, UnfitMachine
@@ -89,6 +89,7 @@ class Capturer:
         self._key = settings.keys.first if settings.keys else None
         self.known = KnownChunks(pages=PageIndex(), key_id=self._key.id if self._key else "")
         self._streams = True
+        self._locks = False
         self._pace = Pace(FASTEST if store.url.startswith("file:") else USUAL)
 
     def prepare(self) -> None:
@@ -111,16 +112,17 @@ class Capturer:
     def final(self, job: Job, state: TaskState, snapshot_id: str) -> tuple[CaptureResult, CriuRun]:
         """Freeze, capture and publish; the gate is closed when this returns, and open when it raises."""
         began = self._clock.mono_s()
-        images = self._ready(job)
+        images, lock = self._ready(job)
         with (
             self._capture(snapshot_id, learn_pages=False) as capture,
             self._receiver(images, capture) as stream,
         ):
             run_ms = self._run_ms()
-            criu, root_pid = self._dump(job, images, leave_running=False, stream=stream is not None)
+            criu, root_pid = self._dump(job, images, lock, leave_running=False, stream=stream is not None)
             try:
                 frozen = self._frozen(criu, images)
                 fed = {} if stream is None else stream.finish()
+                self._expect_locked(images, lock)
                 for name, output in self._outputs.items():
                     output.flush(int(frozen[name]), FLUSH_TIMEOUT_S)
                     output.hold()
@@ -167,11 +169,12 @@ class Capturer:
     def periodic(self, job: Job, state: TaskState, snapshot_id: str) -> CaptureResult:
         """Freeze, copy what changed, let the tree run on, then store it all."""
         began = self._clock.mono_s()
-        images = self._ready(job)
+        images, lock = self._ready(job)
         run_ms = self._run_ms()
-        criu, root_pid = self._dump(job, images, leave_running=True)
+        criu, root_pid = self._dump(job, images, lock, leave_running=True)
         try:
             frozen = self._frozen(criu, images)
+            self._expect_locked(images, lock)
             staging = self._run_dir.empty(self._run_dir.staging)
             staged = [_stage(source, staging) for source in self._sources(root_pid)]
             processes = scheduling(self._capsules.proc())
@@ -212,20 +215,26 @@ class Capturer:
 
     # -- steps
 
-    def _ready(self, job: Job) -> Path:
-        """Wait until the tree may be dumped; the empty directory for its images."""
+    def _ready(self, job: Job) -> tuple[Path, str]:
+        """Wait until the tree may be dumped; the empty directory for images, and how to lock the network."""
         control = self._capsules.live()
         while control.request("hello")["frozen"]:
             # Its lease ran out with the store away; a dump of stopped processes would be restored stopped.
-            job.checkpoint()
-            self._clock.sleep(PAUSE_POLL_S)
+            job.pause(self._clock, PAUSE_POLL_S)
         sight = look(self._capsules.proc(), self._capsules.helpers())
         if sight.problems:
             raise CheckpointFailed(f"CRIU can't save {sight.problems[0]}")
-        return self._run_dir.empty(self._run_dir.images)
+        lock = network_lock(find_criu()) if sight.connected or self._locks else NO_LOCK
+        return self._run_dir.empty(self._run_dir.images), lock
+
+    def _expect_locked(self, images: Path, lock: str) -> None:
+        """A process may have connected between the look at the tree and its freeze."""
+        if lock == NO_LOCK and has_connections(images) and network_lock(find_criu()) != NO_LOCK:
+            self._locks = True
+            raise CheckpointFailed("a process connected while the network was not locked")
 
     def _dump(
-        self, job: Job, images: Path, *, leave_running: bool, stream: bool = False
+        self, job: Job, images: Path, lock: str, *, leave_running: bool, stream: bool = False
     ) -> tuple[CriuRun, int]:
         """Start CRIU; its run, and the root's PID inside."""
         control = self._capsules.live()
@@ -237,7 +246,7 @@ class Capturer:
             images=images,
             gate=self._capsules.gate,
             leave_running=leave_running,
-            network_lock=network_lock(criu),
+            network_lock=lock,
             timeout_s=CRIU_TIMEOUT_S,
             stream=stream,
         )

@@ -11,6 +11,7 @@ import subprocess
 import threading
 from pathlib import Path
 
+from fsnap.criu.netlock import NO_LOCK
 from fsnap.errors import UnfitMachine
 
 OLDEST = (4, 1)
@@ -49,7 +50,7 @@ def criu_version(criu: Path) -> str:
 @functools.cache
 def network_lock(criu: Path) -> str:
     """``nftables`` where the kernel has it, else ``skip`` (a busy peer may then see a reset)."""
-    return "nftables" if has_feature(criu, "network_lock_nftables") else "skip"
+    return "nftables" if has_feature(criu, "network_lock_nftables") else NO_LOCK
 
 
 def look_ahead() -> None:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 NAMESPACES = ("mnt", "pid", "user", "net")
 BAD_ANON = re.compile(r"anon_inode:\[?(io_uring|userfaultfd|perf_event|bpf-\w+)")
+SOCKET = re.compile(r"socket:\[(\d+)\]")
 INIT = 1
+STATE_COLUMN, INODE_COLUMN = 3, 9
+LISTENING = "0A"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,24 +40,30 @@ class TreeSight:
     problems: tuple[Problem, ...]
     pids: tuple[int, ...]
     rss_bytes: int
+    connected: bool
+    """Some process holds a TCP connection: CRIU must lock the network while it dumps."""
 
 
 def look(proc: Path, helpers: frozenset[int] = frozenset()) -> TreeSight:
     """All processes of the capsule but its init and CRIU's own (*helpers*)."""
     init_spaces = _namespaces(proc, INIT)
     problems: list[Problem] = []
+    sockets: set[str] = set()
     pids = []
     rss = 0
     for pid in _pids(proc):
         if pid == INIT or pid in helpers:
             continue
         try:
-            problems += _problems(proc, pid, init_spaces)
+            targets = list(_links(proc / str(pid) / "fd"))
+            problems += _problems(proc, pid, init_spaces, targets)
+            sockets |= {found[1] for _, target in targets if (found := SOCKET.match(target))}
             rss += _rss_bytes(proc, pid)
         except (FileNotFoundError, ProcessLookupError):
             continue
         pids.append(pid)
-    return TreeSight(problems=tuple(problems), pids=tuple(pids), rss_bytes=rss)
+    connected = bool(sockets) and not sockets.isdisjoint(_connections(proc))
+    return TreeSight(problems=tuple(problems), pids=tuple(pids), rss_bytes=rss, connected=connected)
 
 
 def _pids(proc: Path) -> list[int]:
@@ -71,7 +80,9 @@ def _namespaces(proc: Path, pid: int) -> dict[str, str]:
     return found
 
 
-def _problems(proc: Path, pid: int, init_spaces: dict[str, str]) -> Iterator[Problem]:
+def _problems(
+    proc: Path, pid: int, init_spaces: dict[str, str], targets: Sequence[tuple[str, str]]
+) -> Iterator[Problem]:
     status = _status(proc, pid)
     command = status.get("Name", "?")
     if status.get("State", "").startswith(("Z", "X")):
@@ -82,9 +93,22 @@ def _problems(proc: Path, pid: int, init_spaces: dict[str, str]) -> Iterator[Pro
     for name, inode in _namespaces(proc, pid).items():
         if init_spaces.get(name) != inode:
             yield Problem(pid=pid, command=command, what=f"is in a {name} namespace of its own")
-    for fd, target in _links(proc / str(pid) / "fd"):
+    for fd, target in targets:
         if what := _bad_target(target):
             yield Problem(pid=pid, command=command, what=f"holds {what} (file descriptor {fd})")
+
+
+def _connections(proc: Path) -> Iterator[str]:
+    """Inodes of the TCP sockets with a peer in the capsule's network, the host's; proc(5) ``net/tcp``."""
+    for name in ("tcp", "tcp6"):
+        try:
+            table = (proc / str(INIT) / "net" / name).read_text(encoding="ascii")
+        except FileNotFoundError:
+            continue  # no IPv6
+        for row in table.splitlines()[1:]:
+            columns = row.split()
+            if columns[STATE_COLUMN] != LISTENING:
+                yield columns[INODE_COLUMN]
 
 
 def _bad_target(target: str) -> str | None:

@@ -51,6 +51,29 @@ def test_a_quiet_tree(proc: Proc) -> None:
     assert sight.problems == ()
     assert sight.pids == (1001, 1002)
     assert sight.rss_bytes == 128 * 1024
+    assert not sight.connected
+
+
+TABLE = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 11 1 0 100 0
+   1: 0100007F:1F90 0100007F:9C40 {state} 00000000:00000000 00:00000000 00000000     0        0 12 1 0 20 4
+   2: 0100007F:1F90 0100007F:9C41 06 00000000:00000000 03:00000A5C 00000000     0        0 0 3 0
+"""
+
+
+@pytest.mark.parametrize("table", ["tcp", "tcp6"])
+@pytest.mark.parametrize(
+    ("socket", "state", "connected"),
+    [(11, "01", False), (12, "01", True), (12, "02", True), (12, "08", True), (13, "01", False)],
+)
+def test_connections_are_seen(proc: Proc, table: str, socket: int, state: str, connected: bool) -> None:
+    """Neither a listening socket nor one of another protocol, nor somebody else's connection."""
+    proc.add(1001, fds={0: "/dev/null"})
+    proc.add(1002, fds={4: f"socket:[{socket}]"})
+    (proc.root / "1" / "net").mkdir()
+    (proc.root / "1" / "net" / table).write_text(TABLE.format(state=state))
+    assert look(proc.root).connected is connected
 
 
 @pytest.mark.parametrize(
