@@ -80,6 +80,30 @@ def test_connections_within_the_tree(scenario: MakeScenario) -> None:
     assert_same(task.run_through(printed("step 4 "), printed("step 14 ")), expected)
 
 
+CONNECTING_CRIU = """#!/bin/sh
+if [ "$1" = dump ]; then
+    kill -USR1 "$3"
+    sleep 0.3
+fi
+exec {criu} "$@"
+"""
+
+
+def test_a_connection_made_just_before_the_freeze(
+    scenario: MakeScenario, tmp_path: Path, criu_binary: str
+) -> None:
+    """The network is locked for trees with connections; this one shows in the images, and is dumped again."""
+    task = scenario([PYTHON, WORKLOADS / "late_connection.py"])
+    expected = task.baseline()
+    connecting = tmp_path / "connecting-criu"
+    connecting.write_text(CONNECTING_CRIU.format(criu=criu_binary))
+    connecting.chmod(0o755)
+    task.env["FSNAP_CRIU"] = str(connecting)
+    attempt = task.reclaim(printed("step 4\n"))
+    assert attempt.log.count("a process connected while the network was not locked") == 1
+    assert_same(task.run_through(), expected)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
 def test_node_with_worker_threads(scenario: MakeScenario) -> None:
