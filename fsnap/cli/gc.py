@@ -128,4 +128,7 @@ def _age(text: str) -> timedelta:
             f"--older-than {text}: it is a number with s, m, h, d or w, as in 7d",
             hint="See 'fsnap gc --help'.",
         )
-    return timedelta(seconds=float(match[1]) * _UNIT_S[match[2]])
+    try:
+        return timedelta(seconds=float(match[1]) * _UNIT_S[match[2]])
+    except OverflowError:
+        raise UsageError(f"--older-than {text}: no task is so old", hint="See 'fsnap gc --help'.") from None

@@ -257,3 +257,12 @@ def test_unknown_names(node: Node, capsys: Shown, tmp_path: Path) -> None:
     assert main(["verify", "done", "--snapshot", "x", "--store", node.store.url]) == 2
     assert "It has: 000001-" in capsys.readouterr().err
     assert main(["verify", "../etc", "--store", node.store.url]) == 2
+
+
+@pytest.mark.parametrize("age", ["seven", "d7", "-1d", "99999999999d", "9" * 400 + "w"])
+def test_an_age_that_is_none(age: str, node: Node, capsys: Shown) -> None:
+    assert main(["gc", "--store", node.store.url, f"--older-than={age}"]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("fsnap: --older-than ")
+    assert printed.endswith("See 'fsnap gc --help'.\n")
+    assert printed.count("\n") == 1

@@ -52,6 +52,8 @@ def test_a_notice_file_says_what_is_left(content: bytes, left_s: float) -> None:
         b'{"window_s": "30"}',
         b'{"window_s": true}',
         b'{"window_s": NaN}',
+        b'{"window_s": 1' + b"0" * 400 + b"}",
+        b'{"window_s": -1' + b"0" * 400 + b"}",
         b'{"window_s": 1e300}',
         b'{"window_s": 30',
         b'{"deadline": 1763726400}',
