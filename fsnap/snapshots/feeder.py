@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from fsnap.snapshots.cut import Cutter
 from fsnap.snapshots.errors import CaptureFailed
+from fsnap.snapshots.rooms import Room
 from fsnap.snapshots.sink import BUFFER_BYTES, ChunkSink
 
 Fill = Callable[[memoryview], int]
@@ -21,7 +22,7 @@ class Feeder:
 
     def __init__(self, sink: ChunkSink) -> None:
         self._sink = sink
-        self._buffer: bytearray | None = None
+        self._buffer: Room | None = None
         self._used = 0
         self._cutter: Cutter | None = None
         self.position = 0

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from fsnap.sealing import NONCE_BYTES, OVERHEAD_BYTES
 from fsnap.snapshots import codec, objects
+from fsnap.snapshots.rooms import Room, new_room
 
 if TYPE_CHECKING:
     from fsnap.snapshots.sealing import PackBox
@@ -30,10 +31,10 @@ ROOM_BYTES = TARGET_BYTES + codec.MAX_CHUNK_BYTES + OVERHEAD_BYTES
 class PackBuilder:
     """A pack that still grows.  Not thread safe."""
 
-    def __init__(self, number: int, box: PackBox | None = None, room: bytearray | None = None) -> None:
+    def __init__(self, number: int, box: PackBox | None = None, room: Room | None = None) -> None:
         """*room* of ``ROOM_BYTES`` is the pack's until its bytes are stored; it may have held another."""
         # Made in one piece: a buffer that grows is copied, and takes more than it holds.
-        self.room = bytearray(ROOM_BYTES) if room is None else room
+        self.room = new_room(ROOM_BYTES) if room is None else room
         self.number = number
         self.chunks: list[int] = []
         self._box = box

@@ -31,6 +31,7 @@ from fsnap.snapshots.errors import CaptureFailed
 from fsnap.snapshots.known import KnownChunks, Location, Stored
 from fsnap.snapshots.pace import Pace
 from fsnap.snapshots.packs import PackBuilder
+from fsnap.snapshots.rooms import Room, new_room
 from fsnap.snapshots.tables import CHUNK, NONE, PACK, REF, Table
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class ChunkSink:
         self._pack_numbers: dict[str, int] = {}
         self._zero_digests: dict[int, bytes] = {}
         self._open: PackBuilder | None = None
-        self._rooms: list[bytearray] = []
+        self._rooms: list[Room] = []
         """Of packs that are stored."""
         self._stopped = False
         self._work: deque[Future[None]] = deque()
@@ -97,9 +98,9 @@ class ChunkSink:
         self._workers = ThreadPoolExecutor(threads, thread_name_prefix="fsnap-chunk")
         self._putters = ThreadPoolExecutor(connections, thread_name_prefix="fsnap-put")
         self._put_slots = threading.Semaphore(connections + 1)
-        self._buffers: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
+        self._buffers: queue.SimpleQueue[Room | None] = queue.SimpleQueue()
         for _ in range(2 * threads + 1):
-            self._buffers.put(bytearray())
+            self._buffers.put(None)
         self.done_bytes = 0
         """Content hashed so far."""
         self.new_bytes = 0
@@ -111,20 +112,20 @@ class ChunkSink:
         self.busy_s = 0.0
         """Processor time of the threads, but for what is under way."""
 
-    def take_buffer(self) -> bytearray:
+    def take_buffer(self) -> Room:
         """An empty buffer of ``BUFFER_BYTES``; waits until one is free."""
         while True:
             self._raise_failures()
             try:
-                return self._buffers.get(timeout=_POLL_S) or bytearray(BUFFER_BYTES)
+                return self._buffers.get(timeout=_POLL_S) or new_room(BUFFER_BYTES)
             except queue.Empty:
                 continue
 
-    def give_back(self, buffer: bytearray) -> None:
+    def give_back(self, buffer: Room) -> None:
         """Return a buffer that was taken and not submitted."""
         self._buffers.put(buffer)
 
-    def submit(self, buffer: bytearray, ends: Sequence[int]) -> None:
+    def submit(self, buffer: Room, ends: Sequence[int]) -> None:
         """Add the chunks of *buffer* that end at *ends* to the stream; the buffer is the sink's then."""
         self._raise_failures()
         first = len(self._refs)
@@ -182,7 +183,7 @@ class ChunkSink:
             chunks[_COLUMNS[ours]] = np.array(values, np.int64)
         return packs, chunks, np.array(self._refs, np.int64).astype(REF)
 
-    def _process(self, buffer: bytearray, pieces: list[tuple[int, int]], first: int) -> None:
+    def _process(self, buffer: Room, pieces: list[tuple[int, int]], first: int) -> None:
         view = memoryview(buffer)
         began_s = time.thread_time()
         try:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from fsnap.errors import StoreError, StoreUnavailable, StoreUnfit
+from fsnap.stores._direct import write_direct
 from fsnap.stores.base import Buffer
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -157,6 +158,7 @@ def temporary_file(directory_fd: int, name: str, data: Buffer) -> Iterator[None]
 
 def _write_all(fd: int, data: Buffer) -> None:
     rest = memoryview(data).cast("B")
+    rest = rest[write_direct(fd, rest) :]
     while rest:
         rest = rest[os.write(fd, rest) :]
 
