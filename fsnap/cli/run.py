@@ -46,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run_protected(settings: RunSettings) -> int:
+    _import_numpy()
     from fsnap.agent.service import Outcome, Service, write_result
 
     if settings.store_url == f"file://{settings.home}/store":
@@ -63,6 +64,19 @@ def _run_protected(settings: RunSettings) -> int:
     if outcome.outcome != "exited":
         sys.stderr.write(f"fsnap: {outcome.outcome}: {outcome.note}\n")
     return outcome.exit_code
+
+
+def _import_numpy() -> None:
+    """Without its linear algebra's threads, which nobody here uses, and which wait by spinning."""
+    variable = "OPENBLAS_NUM_THREADS"
+    given = os.environ.get(variable)
+    os.environ[variable] = "1"
+    try:
+        import numpy  # noqa: F401
+    finally:  # the task gets the environment as it was
+        del os.environ[variable]
+        if given is not None:
+            os.environ[variable] = given
 
 
 def _check_machine() -> None:

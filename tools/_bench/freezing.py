@@ -36,6 +36,7 @@ def freeze_pairs(bench: Bench, store: str) -> list[tuple[float, float]]:
         def once(number: int) -> None:
             run.wait_snapshot(number + 1)
             bares.append(bare.dump(leave_running=True))
+            bare.unlock_network()
             shutil.rmtree(bare.images)
             os.sync()
 

@@ -24,6 +24,7 @@ from fsnap.capsule.mounts import plan_mounts, read_mounts
 from fsnap.criu.argv import COMMON, GHOST_LIMIT, STDIO_FD_BASE
 from fsnap.criu.install import find_criu, network_lock
 from fsnap.criu.log import diagnose
+from fsnap.criu.netlock import drop_lock
 from fsnap.criu.stats import frozen_ms
 
 
@@ -84,6 +85,10 @@ class BareCapsule:
         argv += ["--tcp-established", "--network-lock", network_lock(criu)]
         self._spawn([*argv, "--leave-running"] if leave_running else argv)
         return (frozen_ms(images) or 0) / 1000
+
+    def unlock_network(self) -> None:
+        """Remove what the last dump left in the kernel, which every packet of the machine would meet."""
+        drop_lock(self.images)
 
     def restore(self, pipes: dict[str, int], root_pid: int) -> None:
         """``criu restore`` from ``images``; *pipes* and *root_pid* are those of the dump."""
@@ -174,6 +179,7 @@ def naive_round(folder: Path, command: Sequence[str], side: Side, key: str, *, r
         capsule.end()
     archive.unlink()
     if not restore:
+        capsule.unlock_network()
         return NaiveRound(dump_s=dump_s, criu_s=criu_s, restore_s=None)
     os.sync()
     capsule = BareCapsule(folder / "naive-run", state_dir)
@@ -186,5 +192,6 @@ def naive_round(folder: Path, command: Sequence[str], side: Side, key: str, *, r
         restore_s = capsule.voice.wait_gap(began_s, capsule.check).end_s - began_s
     finally:
         capsule.end()
+        capsule.unlock_network()
         archive.unlink(missing_ok=True)
     return NaiveRound(dump_s=dump_s, criu_s=criu_s, restore_s=restore_s)
