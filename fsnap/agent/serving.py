@@ -14,13 +14,13 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import os
-import select
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
 from types import TracebackType
 
+from fsnap.criu.pipefeed import PipeFeed
 from fsnap.criu.serve import ServeSocket
 from fsnap.errors import FsnapError
 from fsnap.snapshots.fetch import Snapshot
@@ -33,7 +33,6 @@ LEAST_BYTES = 1 << 20
 AT_ONCE = 16
 """Pipes that are fed at once; more wait their turn.  No process waits for another while it reads."""
 SEND_BYTES = 1 << 20
-STOP_POLL_S = 0.2
 
 
 def streamed(snapshot: Snapshot) -> list[str]:
@@ -115,30 +114,26 @@ class ServedImages:
                 socket.refuse()
 
     def _copy(self, path: Path, pipe: int) -> None:
-        with _closing(pipe), path.open("rb") as file, contextlib.suppress(BrokenPipeError):
+        with self._feeding(pipe) as out, path.open("rb") as file:
             while data := file.read(SEND_BYTES):
-                self._send(pipe, memoryview(data))
+                out.send(memoryview(data))
 
     def _pump(self, feed: Feed, pipe: int) -> None:
-        with _closing(pipe), self._turns, contextlib.suppress(BrokenPipeError):
+        with self._turns, self._feeding(pipe) as out:
             for data in feed.content():
-                self._send(pipe, data)
+                out.send(data)
 
-    def _send(self, pipe: int, data: memoryview) -> None:
-        """Write all of *data*; ``BrokenPipeError`` when CRIU wants no more, ``CancelledError`` at the end."""
-        while data:
-            if self._stop.is_set():
-                raise CancelledError
-            try:
-                data = data[os.write(pipe, data) :]
-            except BlockingIOError:
-                select.select([], [pipe], [], STOP_POLL_S)
+    @contextlib.contextmanager
+    def _feeding(self, pipe: int) -> Iterator[PipeFeed]:
+        """Closes *pipe* at the end; that CRIU wants no more is none of our business."""
+        out = PipeFeed(pipe, self._go_on)
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                yield out
+                out.finish()
+        finally:
+            os.close(pipe)
 
-
-@contextlib.contextmanager
-def _closing(pipe: int) -> Iterator[None]:
-    os.set_blocking(pipe, False)
-    try:
-        yield
-    finally:
-        os.close(pipe)
+    def _go_on(self) -> None:
+        if self._stop.is_set():
+            raise CancelledError

@@ -51,6 +51,7 @@ class Launch:
                 str(Path(__file__).with_name("launch.py")),
                 str(answer_write),
                 str(go_read),
+                str(run_dir),  # for whoever looks at the processes
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,

@@ -3,7 +3,7 @@
 It reaps, starts the task and CRIU, reads the task's output pipes into spool files,
 keeps the gate and the lease timer, and holds the task's lock.  It survives the agent:
 whatever it knows is told again to the next one that connects.  Standard library
-only, run with ``-I -S``, so that it stays under 15 MiB.
+only, in an interpreter run with ``-I -S``, so that it stays under 15 MiB.
 
 Control socket: one JSON object per line.  A request ``{"id": n, "op": …}`` is answered
 by ``{"id": n, "ok": true, …}`` or ``{"id": n, "ok": false, "error": text}``; events
@@ -21,10 +21,7 @@ import os
 import select
 import signal
 import socket
-import sys
 from typing import Any
-
-sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from fsnap.capsule.children import become_helper, become_task
 from fsnap.capsule.leasetimer import LeaseTimer, now_s
@@ -382,9 +379,8 @@ class Init:
         self.quit = True
 
 
-def main() -> None:
-    """``init.py RUN_DIR LISTEN_FD ANSWER_FD LOCK_FD``."""
-    run_dir, listen_fd, answer_fd, lock_fd = sys.argv[1], *map(int, sys.argv[2:5])
+def serve(run_dir: str, listen_fd: int, answer_fd: int, lock_fd: int) -> None:
+    """Be PID 1 until it is told to end; *answer_fd* is told when it is ready."""
     for fd in (listen_fd, answer_fd, lock_fd):
         os.set_inheritable(fd, False)
     init = Init(run_dir, listen_fd, lock_fd)
@@ -394,7 +390,3 @@ def main() -> None:
         init.run()
     finally:
         init.kill_all()
-
-
-if __name__ == "__main__":
-    main()

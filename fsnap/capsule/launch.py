@@ -1,4 +1,4 @@
-"""First half of a capsule: make the namespaces and the mounts, then become its init.
+"""First half of a capsule: make the namespaces and the mounts, then be its init.
 
 Run by path with ``python3 -I -S`` and nothing but the standard library, because it
 must not depend on what the agent imports.  It talks to the agent over two inherited
@@ -9,8 +9,8 @@ pipes, one JSON document per line:
 2. the child, now PID 1, mounts ``/proc`` and the scratch file systems and writes
    ``{"ready": "scratch"}``; the agent may now fill them (an overlay's upper must be
    written before it is mounted);
-3. on a line ``go`` it mounts the overlays and binds, and replaces itself by
-   ``init.py``; any failure is written as ``{"error": text}`` first.
+3. on a line ``go`` it mounts the overlays and binds, and goes on as :mod:`fsnap.capsule.init`,
+   which it has imported by then; any failure is written as ``{"error": text}`` first.
 """
 
 from __future__ import annotations
@@ -114,27 +114,17 @@ def _child(spec: dict[str, Any], answer_fd: int, go_fd: int, listen_fd: int) -> 
     mounts = Mounts(spec)
     mounts.prepare()
     _say(answer_fd, ready="scratch")
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    from fsnap.capsule.init import (
+        serve,
+    )  # while the agent fills the scratch file systems: a restore waits for it
+
     if os.read(go_fd, 16).strip() != b"go":
         os._exit(0)
     mounts.finish()
     os.close(go_fd)
-    os.set_inheritable(listen_fd, True)
-    os.set_inheritable(answer_fd, True)
-    os.set_inheritable(spec["lock_fd"], True)
-    init = os.path.join(os.path.dirname(os.path.abspath(__file__)), "init.py")
-    os.execv(
-        sys.executable,
-        [
-            sys.executable,
-            "-I",
-            "-S",
-            init,
-            mounts.run_dir,
-            str(listen_fd),
-            str(answer_fd),
-            str(spec["lock_fd"]),
-        ],
-    )
+    serve(mounts.run_dir, listen_fd, answer_fd, spec["lock_fd"])
+    os._exit(0)
 
 
 def _listen(run_dir: str) -> socket.socket:
@@ -152,7 +142,7 @@ def _listen(run_dir: str) -> socket.socket:
 
 
 def main() -> None:
-    """``launch.py ANSWER_FD GO_FD`` with the specification as JSON on stdin."""
+    """``launch.py ANSWER_FD GO_FD RUN_DIR`` with the specification as JSON on stdin."""
     answer_fd, go_fd = int(sys.argv[1]), int(sys.argv[2])
     try:
         spec = json.load(sys.stdin)

@@ -130,7 +130,7 @@ class Task(Scenario):
 
     def init_pid(self) -> int:
         """The capsule's init, as this machine numbers it."""
-        return one_pid(b"capsule/init.py", str(self.root).encode())
+        return one_pid(b"capsule/launch.py", str(self.root).encode())
 
     def criu_pid(self) -> int:
         """The CRIU that is at work on the task."""
