@@ -26,8 +26,8 @@ import numpy as np
 
 SPLICE_F_NONBLOCK = 2
 BATCH_BYTES = 4 << 20
-MAX_PARTS = 512
-"""Half of what one call takes (``IOV_MAX``)."""
+MAX_PARTS = 256
+"""A quarter of what one call takes (``IOV_MAX``)."""
 
 DRAINED_BPS = 4 << 30
 """Some four times faster than CRIU reads: while a pipe's capacity takes so long it does not run empty."""

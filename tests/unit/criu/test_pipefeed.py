@@ -91,7 +91,7 @@ def test_what_the_reader_has_not_taken_is_held(ends: tuple[int, int]) -> None:
 
 def test_many_small_pieces_are_not_kept_back(ends: tuple[int, int]) -> None:
     ours, theirs = ends
-    fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 2 * MAX_PARTS * 4096)  # each piece takes a page's place
+    fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, MAX_PARTS * 4096)  # each piece takes a page's place
     feed = PipeFeed(theirs, go_on)
     for _ in range(MAX_PARTS):
         feed.send(memoryview(b"x"))
