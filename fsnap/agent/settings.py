@@ -52,6 +52,7 @@ def checked_state_dirs(given: tuple[str, ...], *, cwd: Path, home: Path, store_u
     """
     store = parse_url(store_url)
     resolved = []
+    _refuse_hidden("FSNAP_HOME", home)
     for text in given or (str(cwd),):
         path = Path(text)
         if not path.is_dir():
@@ -61,6 +62,7 @@ def checked_state_dirs(given: tuple[str, ...], *, cwd: Path, home: Path, store_u
             raise UsageError(
                 "--state-dir /: the whole machine can't be a state dir", hint="Name a directory."
             )
+        _refuse_hidden("--state-dir", path)
         _refuse_holding(path, str(home.resolve()), "FSNAP_HOME")
         if store.scheme == "file":
             _refuse_holding(path, str(Path(store.path).resolve()), "the store")
@@ -85,6 +87,14 @@ def checked_keys(path: Path | None, travels: tuple[Path, ...]) -> KeyRing | None
                 hint="Keep it where the task does not write.",
             )
     return keys
+
+
+def _refuse_hidden(what: str, path: Path) -> None:
+    """Each task has a ``/dev/shm`` of its own, which is saved with it: the machine's is not seen there."""
+    if within(str(path.resolve()), "/dev/shm"):
+        raise UsageError(
+            f"{what} {path}: a task can't see the machine's /dev/shm", hint="Name a directory elsewhere."
+        )
 
 
 def _refuse_holding(state_dir: Path, inner: str, what: str) -> None:

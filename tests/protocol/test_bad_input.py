@@ -79,6 +79,8 @@ FLAGS = [
     bad("provider file that is a directory", "this is not a file", "--provider", "file:{root}"),
     bad("state dir missing", "there is no such directory", "--state-dir", "{root}/missing"),
     bad("state dir that is a file", "there is no such directory", "--state-dir", "{root}/plain-file"),
+    bad("state dir in /dev/shm", "can't see the machine's /dev/shm", "--state-dir", "/dev/shm"),
+    bad("home in /dev/shm", "FSNAP_HOME /dev/shm/x", env={"FSNAP_HOME": "/dev/shm/x"}),
     bad("state dir that is /", "--state-dir /", "--state-dir", "/"),
     bad("state dir holds the store", "it holds the store", "--store", "file://{state}/S"),
     bad("state dir is the store", "it holds the store", "--store", "file://{state}"),
