@@ -40,7 +40,7 @@ class Bench:
     @property
     def runs(self) -> int:
         """Interleaved runs of each figure."""
-        return self.runs_wanted or (5 if self.size_mib <= SMALL_MIB else 3)
+        return self.runs_wanted or (7 if self.size_mib <= SMALL_MIB else 3)
 
     @property
     def program(self) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,9 @@ from fsnap.core.events import SnapshotSaved
 if TYPE_CHECKING:
     from _bench.bench import Bench
 
-MIB_PER_S = 128
+MIB_PER_S = 64
 """A checkpoint of this size is over in a second, so that the next one does not meet a bare dump."""
-SPARE_S = 4
+SPARE_S = 6
 
 
 def freeze_pairs(bench: Bench, store: str) -> list[tuple[float, float]]:
@@ -35,6 +36,9 @@ def freeze_pairs(bench: Bench, store: str) -> list[tuple[float, float]]:
 
         def once(number: int) -> None:
             run.wait_snapshot(number + 1)
+            # Not at once: memory that was just given back is found sooner than what has lain idle, and
+            # fsnap's next checkpoint comes as long after this dump.
+            time.sleep(interval_s / 2)
             bares.append(bare.dump(leave_running=True))
             bare.unlock_network()
             shutil.rmtree(bare.images)

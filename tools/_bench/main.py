@@ -76,7 +76,7 @@ def _options() -> argparse.Namespace:
         "--runs",
         type=int,
         metavar="N",
-        help="interleaved runs of each figure (default: 5; 3 of large processes)",
+        help="interleaved runs of each figure (default: 7; 3 of large processes)",
     )
     add("--dir", type=Path, metavar="DIR", help="work below DIR (default: the directory for temporary files)")
     return parser.parse_args()
