@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+
+import pytest
 
 from fsnap.stores.base import Store
 
 OpenStore = Callable[[], Store]
+
+
+def own_prefix(request: pytest.FixtureRequest) -> str:
+    """Of this test alone, and the same each time: a faulty proxy draws its faults by the paths asked for."""
+    return hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:16]
 
 
 def keys_of(store: Store, prefix: str = "", after: str = "") -> list[str]:

@@ -17,7 +17,7 @@ from fsnap.stores.probe import probe_conditional_create
 from fsnap.stores.retrying import Patience, RetryingStore
 from fsnap.stores.urls import open_store
 from tests.clouds import AzServer, gcp_emulator
-from tests.conformance.support import keys_of
+from tests.conformance.support import keys_of, own_prefix
 from tests.faulty_proxy import Fault, FaultyProxy, faulty_proxy
 from tests.servers import BucketServer, free_ports
 
@@ -144,9 +144,9 @@ class TestBadNetwork:
             yield running
 
     @pytest.fixture
-    def direct(self, server: BucketServer) -> Store:
+    def direct(self, server: BucketServer, request: pytest.FixtureRequest) -> Store:
         """The store, by the server's own address."""
-        store = open_store(server.url(str(uuid4())))
+        store = open_store(server.url(own_prefix(request)))
         list(store.list())  # the client is made now, before the proxy's address is set
         return store
 

@@ -18,7 +18,7 @@ from fsnap.stores.base import Store
 from fsnap.stores.probe import probe_conditional_create
 from fsnap.stores.retrying import Patience, RetryingStore
 from fsnap.stores.urls import open_store
-from tests.conformance.support import keys_of
+from tests.conformance.support import keys_of, own_prefix
 from tests.faulty_proxy import Fault, FaultyProxy, faulty_proxy
 from tests.servers import S3Server, free_ports, has_nanio, nanio
 
@@ -157,9 +157,9 @@ class TestBadNetwork:
             yield running
 
     @pytest.fixture
-    def direct(self, server: S3Server) -> Store:
+    def direct(self, server: S3Server, request: pytest.FixtureRequest) -> Store:
         """The store, by the server's own address."""
-        store = open_store(server.url(str(uuid4())))
+        store = open_store(server.url(own_prefix(request)))
         list(store.list())  # the client is made now, before the proxy's address is set
         return store
 
