@@ -209,11 +209,14 @@ class Restorer:
             root_pid=snapshot.about.root_pid,
             cwd=images,
         )
-        if run.wait_gate() is not None:
-            return run, Cause(code="", message="", hint="")
+        at_gate = run.wait_gate() is not None
         if served.failure is not None:
+            if at_gate:  # what was still in its pipes need not be what was verified
+                refuse(run)
             self._take_back(snapshot)
             raise served.failure
+        if at_gate:
+            return run, Cause(code="", message="", hint="")
         log = images / "restore.log"
         text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
         return None, diagnose(text + _text(self._capsules.gate.with_name("criu.out")))

@@ -21,6 +21,7 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 CLONE_NEWNS = 0x00020000
@@ -30,6 +31,8 @@ MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 1 << 18
 MS_NOSUID_NODEV_NOEXEC = 0x2 | 0x4 | 0x8
+
+Serve = Callable[[str, int, int, int], None]
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -110,21 +113,20 @@ def _say(fd: int, **what: object) -> None:
     os.write(fd, json.dumps(what).encode() + b"\n")
 
 
-def _child(spec: dict[str, Any], answer_fd: int, go_fd: int, listen_fd: int) -> None:
+def _child(spec: dict[str, Any], answer_fd: int, go_fd: int) -> Serve:
+    """PID 1 until its mounts are made; what it has to do from then on."""
     mounts = Mounts(spec)
     mounts.prepare()
     _say(answer_fd, ready="scratch")
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-    from fsnap.capsule.init import (
-        serve,
-    )  # while the agent fills the scratch file systems: a restore waits for it
+    # Now, while the agent fills the scratch file systems: a restore waits for what comes after "go".
+    from fsnap.capsule.init import serve
 
     if os.read(go_fd, 16).strip() != b"go":
         os._exit(0)
     mounts.finish()
     os.close(go_fd)
-    serve(mounts.run_dir, listen_fd, answer_fd, spec["lock_fd"])
-    os._exit(0)
+    return serve
 
 
 def _listen(run_dir: str) -> socket.socket:
@@ -144,20 +146,24 @@ def _listen(run_dir: str) -> socket.socket:
 def main() -> None:
     """``launch.py ANSWER_FD GO_FD RUN_DIR`` with the specification as JSON on stdin."""
     answer_fd, go_fd = int(sys.argv[1]), int(sys.argv[2])
+    serve: Serve | None = None
     try:
         spec = json.load(sys.stdin)
         os.setsid()
-        listener = _listen(spec["run_dir"])
+        listen_fd = _listen(spec["run_dir"]).detach()
         unshare(CLONE_NEWNS | CLONE_NEWPID)
         if spec["time_ns"]:
             unshare(CLONE_NEWTIME)
         child = os.fork()
         if child == 0:
-            _child(spec, answer_fd, go_fd, listener.fileno())
-        _say(answer_fd, init_pid=child)
+            serve = _child(spec, answer_fd, go_fd)
+        else:
+            _say(answer_fd, init_pid=child)
     except (OSError, ValueError, KeyError) as problem:
         _say(answer_fd, error=str(problem))
         os._exit(1)
+    if serve is not None:  # out of the "try": the agent hears no failure of the init, and init.log has it
+        serve(spec["run_dir"], listen_fd, answer_fd, spec["lock_fd"])
     os._exit(0)
 
 
