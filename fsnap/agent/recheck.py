@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from loguru import logger
 
 from fsnap.agent.job import Job
-from fsnap.errors import ObjectMissing, StoreError
+from fsnap.errors import CorruptData, ObjectMissing, StoreError
 from fsnap.snapshots import codec, layout
 from fsnap.snapshots.known import KnownChunks
 from fsnap.stores.base import Store
@@ -41,6 +41,8 @@ class Rechecker:
         except StoreError as problem:
             logger.debug("{} was not read again: {}", key, problem)
             return
+        except CorruptData:
+            whole = False
         if not whole:
             self._known.evict_pack(pack_id)
             logger.warning("{} is damaged: the next checkpoint stores its content again", key)

@@ -171,9 +171,11 @@ class FileStore:
         if not stat.S_ISREG(status.st_mode):
             raise StoreError(f"cannot read {self._path(key)}: it is not a regular file")
         end = max(start, status.st_size) if length is None else start + length
-        data = read_exactly(fd, start, end - start) if end <= status.st_size else b""
-        if end > status.st_size or len(data) != end - start:
+        if end > status.st_size:
             raise CorruptData(f"{self._path(key)} has {status.st_size} bytes, not the {end} asked for")
+        data = read_exactly(fd, start, end - start)
+        if len(data) != end - start:
+            raise CorruptData(f"{self._path(key)} became shorter while it was read")
         return data
 
     def _walk(self, parts: Sequence[str], prefix: str, after: str) -> Iterator[ObjectInfo]:

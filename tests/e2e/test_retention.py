@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +29,15 @@ def fsnap(task: Scenario, *words: str) -> subprocess.CompletedProcess[str]:
 def stored(task: Scenario) -> set[str]:
     """The snapshots that have a manifest."""
     return {path.parent.name for path in (task.store / "tasks").glob("*/snapshots/*/manifest.json")}
+
+
+def flip_a_bit(path: Path) -> None:
+    """In place: a file that is written anew is empty for a moment."""
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 1]))
 
 
 def test_a_task_of_many_checkpoints_goes_on_from_the_last(scenario: MakeScenario) -> None:
@@ -66,9 +77,7 @@ def test_a_pack_that_rots_spoils_no_later_snapshot(scenario: MakeScenario) -> No
     attempt = task.start("--interval", "0.5", env={"PACE": "0.3"})
     attempt.wait("a checkpoint", lambda: len(stored(task)) >= 1)
     pack = max((task.store / "tasks").glob("*/packs/*"), key=lambda path: path.stat().st_size)
-    rotten = bytearray(pack.read_bytes())
-    rotten[len(rotten) // 2] ^= 1
-    pack.write_bytes(rotten)
+    flip_a_bit(pack)
     attempt.wait_stderr("is damaged: the next checkpoint stores its content again")
     told_at = len(stored(task))
     attempt.wait("one more", lambda: len(stored(task)) > told_at)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fsnap.errors import StoreError, StoreUnavailable, StoreUnfit
+from fsnap.errors import CorruptData, StoreError, StoreUnavailable, StoreUnfit
 from fsnap.stores.file import FileStore
 from tests.unit.stores.support import CALLS, everything_below, fail
 
@@ -104,6 +104,21 @@ class TestFailures:
         monkeypatch.setattr(os, "fsync", sync_files_only)
         store.create("a/key", b"x")
         assert store.get("a/key") == b"x"
+
+    def test_a_file_that_becomes_shorter_while_it_is_read(
+        self, store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store.put("a/key", b"0123456789")
+        (path,) = (path for path in tmp_path.rglob("key") if path.is_file())
+        real = os.pread
+
+        def cut_first(fd: int, length: int, start: int) -> bytes:
+            os.truncate(path, 4)
+            return real(fd, length, start)
+
+        monkeypatch.setattr(os, "pread", cut_first)
+        with pytest.raises(CorruptData, match="a/key became shorter while it was read"):
+            store.get("a/key")
 
     def test_no_descriptor_is_left_open(self, store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
         store.put("a/b", b"x")
