@@ -127,8 +127,9 @@ class TaskLoop:
         self.inbox.put(Posted(failure=fenced))
 
     def post_crash(self, problem: BaseException) -> None:
-        """A worker failed in a way that no event tells."""
-        self.inbox.put(Posted(failure=problem))
+        """A worker failed in a way that no event tells: only a lost claim, store or capsule ends the task."""
+        told = isinstance(problem, (Fenced, StoreError, CapsuleError))
+        self.inbox.put(Posted(failure=problem if told else _defect(problem)))
 
     @property
     def state(self) -> TaskState:
@@ -150,8 +151,7 @@ class TaskLoop:
             except FsnapError:
                 raise
             except Exception as defect:
-                logger.opt(exception=defect).debug("the defect:")
-                raise AgentCrash(f"internal error: {type(defect).__name__}: {defect}") from defect
+                raise _defect(defect) from defect
         self._mirror.stop()
         return self._executor.exit.exit_code
 
@@ -248,6 +248,11 @@ def _gives_back(decision: Decision) -> bool:
     A committed tree stands still already: it is at its gate.
     """
     return decision.trigger != "commit" and any(isinstance(effect, Kill) for effect in decision.effects)
+
+
+def _defect(problem: BaseException) -> AgentCrash:
+    logger.opt(exception=problem).debug("the defect:")
+    return AgentCrash(f"internal error: {type(problem).__name__}: {problem}")
 
 
 def guarded(work: Callable[[], None], crash: Callable[[BaseException], None]) -> None:

@@ -1,7 +1,8 @@
 """Runs fsnap's command line and ends the agent with SIGKILL at one point.
 
 ``crashing.py MODULE:CLASS.METHOD[@N] FSNAP WORDS...``: at the N-th (first) call of that
-method, before its body.  ``!`` in place of the ``:`` raises a ZeroDivisionError there instead, once.
+method, before its body.  ``!`` in place of the ``:`` raises a ZeroDivisionError there instead, once, and
+``?`` an error of fsnap's own that nobody there expects.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import signal
 import sys
 from typing import Any
 
-found = re.fullmatch(r"([\w.]+)([:!])(\w+)\.(\w+)(?:@(\d+))?", sys.argv[1])
+from fsnap.errors import CorruptData
+
+found = re.fullmatch(r"([\w.]+)([:!?])(\w+)\.(\w+)(?:@(\d+))?", sys.argv[1])
 assert found is not None, sys.argv[1]
 MODULE, KIND, CLASS, METHOD, NUMBER = found.groups()
 
@@ -28,7 +31,7 @@ def install() -> None:
         if left[0] == 0 and KIND == ":":
             os.kill(os.getpid(), signal.SIGKILL)
         if left[0] == 0 and "FSNAP_RESTARTS" not in os.environ:
-            raise ZeroDivisionError("made by a test")
+            raise (ZeroDivisionError if KIND == "!" else CorruptData)("made by a test")
         return original(*arguments, **named)
 
     setattr(owner, METHOD, crash)

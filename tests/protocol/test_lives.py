@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 from pathlib import Path
 
 import pytest
@@ -155,13 +154,19 @@ def test_unprotected_passes_signals_and_codes_on(make_task: MakeTask) -> None:
     assert task.still(0.2)
 
 
-def test_defect_of_the_agent_costs_nothing(make_task: MakeTask) -> None:
-    task = make_task(40, 8, 20)
-    task.node = (
-        *(sys.executable, str(Path(__file__).with_name("crashing.py"))),
+@pytest.mark.parametrize(
+    "point",
+    [
         "fsnap.agent.loop!TaskLoop._take@12",
-    )
-    first = task.start()
+        "fsnap.agent.recheck!Rechecker.run",
+        "fsnap.agent.recheck?Rechecker.run",
+        "fsnap.agent.capture!Capturer.periodic",
+    ],
+)
+def test_defect_of_the_agent_costs_nothing(point: str, make_task: MakeTask) -> None:
+    task = make_task(40, 8, 20)
+    with task.crashing(point):
+        first = task.start("--interval", "1")
     first.wait_stdout("line 8\n")
     first.wait_stderr("the agent starts again")
     first.wait_stderr("takes over")
@@ -169,7 +174,6 @@ def test_defect_of_the_agent_costs_nothing(make_task: MakeTask) -> None:
     first.wait_stdout("line 20\n")
     task.give_notice()
     first.finish(CHECKPOINTED)
-    task.node = ()
     task.go(20)
     task.finish()
     task.assert_whole()
