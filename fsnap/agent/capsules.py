@@ -176,6 +176,10 @@ class Capsules:
         """``/proc`` as the capsule sees it."""
         return Path(f"/proc/{self.live().init_pid}/root/proc")
 
+    def root_pid(self) -> int:
+        """The task's root, inside; 0 before its start."""
+        return int(self.live().request("hello")["root_pid"])
+
     def helpers(self) -> frozenset[int]:
         """PIDs, inside, of CRIU's processes."""
         return frozenset(self.live().request("hello")["helpers"].values())

@@ -221,7 +221,7 @@ class Capturer:
         while control.request("hello")["frozen"]:
             # Its lease ran out with the store away; a dump of stopped processes would be restored stopped.
             job.pause(self._clock, PAUSE_POLL_S)
-        sight = look(self._capsules.proc(), self._capsules.helpers())
+        sight = look(self._capsules.proc(), self._capsules.root_pid(), self._capsules.helpers())
         if sight.problems:
             raise CheckpointFailed(f"CRIU can't save {sight.problems[0]}")
         lock = network_lock(find_criu()) if sight.connected or self._locks else NO_LOCK
@@ -237,8 +237,7 @@ class Capturer:
         self, job: Job, images: Path, lock: str, *, leave_running: bool, stream: bool = False
     ) -> tuple[CriuRun, int]:
         """Start CRIU; its run, and the root's PID inside."""
-        control = self._capsules.live()
-        root_pid = int(control.request("hello")["root_pid"])
+        root_pid = self._capsules.root_pid()
         criu = find_criu()
         self._argv = dump_argv(
             criu=criu,

@@ -124,13 +124,18 @@ class CriuRun:
         self._job = job
         self.at_gate = False
 
-    def spawn(self, argv: list[str], *, root_pid: int | None = None, cwd: Path | None = None) -> None:
-        """Start it, in *cwd*; with *root_pid* it is a restore and gets the new output pipes."""
+    def spawn(
+        self, argv: list[str], *, root_pid: int | None = None, cwd: Path | None = None, strays: bool = False
+    ) -> None:
+        """Start it, in *cwd*; with *root_pid* it is a restore, of a tree that may have *strays*, and gets
+        the new output pipes."""
         control = self._capsules.live()
         while not self._capsules.events.empty():
             self._capsules.events.get()
         log = str(self._capsules.gate.with_name("criu.out"))
-        extra: dict[str, Any] = {} if root_pid is None else {"pipes": True, "root_pid": root_pid}
+        extra: dict[str, Any] = {}
+        if root_pid is not None:
+            extra = {"pipes": True, "root_pid": root_pid, "strays": strays}
         if cwd is not None:
             extra["cwd"] = str(cwd)
         control.request("spawn", tag=self.TAG, argv=argv, log=log, **extra)

@@ -23,6 +23,7 @@ from fsnap.crashpoints import CrashPoint, reach
 from fsnap.criu.argv import restore_argv
 from fsnap.criu.install import find_criu, network_lock
 from fsnap.criu.log import Cause, diagnose
+from fsnap.criu.pstree import has_strays
 from fsnap.durable import write_private
 from fsnap.errors import CapsuleError, FsnapError, RestoreFailed
 from fsnap.keys import KeyRing
@@ -208,6 +209,7 @@ class Restorer:
             ),
             root_pid=snapshot.about.root_pid,
             cwd=images,
+            strays=has_strays(images),
         )
         at_gate = run.wait_gate() is not None
         if served.failure is not None:

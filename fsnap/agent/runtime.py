@@ -79,7 +79,7 @@ class Watch:
     def _look(self) -> None:
         if self._capsules.helpers():
             return  # CRIU holds the tree: it is traced, and that is no finding
-        sight = look(self._capsules.proc())
+        sight = look(self._capsules.proc(), self._capsules.root_pid())
         self.tree_bytes = sight.rss_bytes
         problem = str(sight.problems[0]) if sight.problems else ""
         if problem and problem != self.unsupported:

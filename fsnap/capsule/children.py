@@ -1,18 +1,25 @@
-"""What init's forks become: the task's root, or a helper such as CRIU.  They never return.
+"""What init's forks become: the task's root, a helper such as CRIU, or what attends it.  They never return.
 
 Standard library only: it runs inside the capsule's init.
 """
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import signal
+import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from fsnap.capsule.injection import PR_SET_CHILD_SUBREAPER, make_subreaper
+
 STDIO_FD_BASE = 100
 """CRIU's restore finds the new output pipes at these numbers (stdout, then stderr)."""
+
+ROOT_APPEARS_S = 60.0
+POLL_S = 0.001
 
 
 def become_task(request: dict[str, Any], pipes: Sequence[int], failure_fd: int) -> NoReturn:
@@ -27,6 +34,7 @@ def become_task(request: dict[str, Any], pipes: Sequence[int], failure_fd: int) 
         os.dup2(pipes[1], 2)
         failure_fd = fcntl.fcntl(failure_fd, fcntl.F_DUPFD_CLOEXEC, 3)
         _default_signals()
+        _adopt_orphans()
         os.chdir(request["cwd"])
         argv = request["argv"]
         if request.get("ipc"):
@@ -55,6 +63,37 @@ def become_helper(request: dict[str, Any], pipes: Sequence[int]) -> NoReturn:
     except OSError as problem:
         os.write(2, f"{request['argv'][0]}: {problem}\n".encode())
     os._exit(126)
+
+
+def become_midwife(request: dict[str, Any]) -> NoReturn:
+    """Sees to it that the root of a restored tree adopts orphans from its first moment on.
+
+    CRIU gives that back only after it has made some, which would be init's children then.
+    """
+    end_s = time.monotonic() + ROOT_APPEARS_S
+    while time.monotonic() < end_s:
+        try:
+            make_subreaper(request["root_pid"])
+            os._exit(0)
+        except ProcessLookupError:
+            time.sleep(POLL_S)
+        except OSError as problem:
+            with open(request["log"], "a", encoding="utf-8") as log:
+                log.write(f"the root will not adopt what CRIU orphans: {problem}\n")
+            break
+    os._exit(1)
+
+
+def _adopt_orphans() -> None:
+    """A daemon whose parent has ended becomes the task's child, as in a container where the task is PID 1.
+
+    As init's it would be outside of the tree that CRIU dumps, and be lost with the node.  The setting
+    stays across exec (prctl(2)), and CRIU restores it.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl: {os.strerror(number)}")
 
 
 def _default_signals() -> None:

@@ -23,7 +23,7 @@ import signal
 import socket
 from typing import Any
 
-from fsnap.capsule.children import become_helper, become_task
+from fsnap.capsule.children import become_helper, become_midwife, become_task
 from fsnap.capsule.leasetimer import LeaseTimer, now_s
 from fsnap.capsule.procfs import others, state_and_group
 from fsnap.capsule.stream import READ_BYTES, STREAMS, Stream
@@ -280,7 +280,8 @@ class Init:
         return {"pid": pid, "pipes": {name: stream.inode for name, stream in self.streams.items()}}
 
     def op_spawn(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Start a helper (CRIU): ``tag``, ``argv``, ``log``, ``cwd``; ``pipes`` hands it new output pipes.
+        """Start a helper (CRIU): ``tag``, ``argv``, ``log``, ``cwd``; ``pipes`` hands it new output pipes
+        for the tree that it restores below ``root_pid``, ``strays`` if that tree has some.
 
         No dump of a stopped tree: it would be restored stopped.
         """
@@ -289,6 +290,8 @@ class Init:
         if request.get("pipes"):
             for stream in self.streams.values():
                 stream.open()
+        if request.get("strays") and os.fork() == 0:
+            become_midwife(request)
         pid = os.fork()
         if pid == 0:
             pipes = [s.write_fd for s in self.streams.values()] if request.get("pipes") else []

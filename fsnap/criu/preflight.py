@@ -19,6 +19,11 @@ SOCKET = re.compile(r"socket:\[(\d+)\]")
 INIT = 1
 STATE_COLUMN, INODE_COLUMN = 3, 9
 LISTENING = "0A"
+OUTSIDE = (
+    "is outside of the task's tree: CRIU made it a child of init when it restored it, and would not dump it"
+)
+"""A child of the root whose session leader has ended: CRIU restores it below a passing process of that
+session (``prepare_pstree_ids`` in criu/pstree.c), before the root adopts orphans again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +49,8 @@ class TreeSight:
     """Some process holds a TCP connection: CRIU must lock the network while it dumps."""
 
 
-def look(proc: Path, helpers: frozenset[int] = frozenset()) -> TreeSight:
-    """All processes of the capsule but its init and CRIU's own (*helpers*)."""
+def look(proc: Path, root_pid: int, helpers: frozenset[int] = frozenset()) -> TreeSight:
+    """All processes of the capsule but its init and CRIU's own (*helpers*); *root_pid* is the task's root."""
     init_spaces = _namespaces(proc, INIT)
     problems: list[Problem] = []
     sockets: set[str] = set()
@@ -56,7 +61,7 @@ def look(proc: Path, helpers: frozenset[int] = frozenset()) -> TreeSight:
             continue
         try:
             targets = list(_links(proc / str(pid) / "fd"))
-            problems += _problems(proc, pid, init_spaces, targets)
+            problems += _problems(proc, pid, root_pid, init_spaces, targets)
             sockets |= {found[1] for _, target in targets if (found := SOCKET.match(target))}
             rss += _rss_bytes(proc, pid)
         except (FileNotFoundError, ProcessLookupError):
@@ -81,12 +86,14 @@ def _namespaces(proc: Path, pid: int) -> dict[str, str]:
 
 
 def _problems(
-    proc: Path, pid: int, init_spaces: dict[str, str], targets: Sequence[tuple[str, str]]
+    proc: Path, pid: int, root_pid: int, init_spaces: dict[str, str], targets: Sequence[tuple[str, str]]
 ) -> Iterator[Problem]:
     status = _status(proc, pid)
     command = status.get("Name", "?")
     if status.get("State", "").startswith(("Z", "X")):
         return
+    if status.get("PPid") == str(INIT) and pid != root_pid:
+        yield Problem(pid=pid, command=command, what=OUTSIDE)
     tracer = status.get("TracerPid", "0")
     if tracer != "0":
         yield Problem(pid=pid, command=command, what=f"is traced by process {tracer}")

@@ -80,6 +80,16 @@ def test_connections_within_the_tree(scenario: MakeScenario) -> None:
     assert_same(task.run_through(printed("step 4 "), printed("step 14 ")), expected)
 
 
+@EVERYWHERE
+def test_processes_whose_parent_has_ended(scenario: MakeScenario, node: tuple[str, ...]) -> None:
+    task = scenario([PYTHON, WORKLOADS / "orphans.py"])
+    expected = task.baseline()
+    task.node = node
+    run = task.run_through(*(printed(f"step {step} ") for step in (4, 9, 14, 19)))
+    assert_same(run, expected)
+    assert not any("can't be checkpointed" in attempt.log for attempt in task.attempts)
+
+
 CONNECTING_CRIU = """#!/bin/sh
 if [ "$1" = dump ]; then
     kill -USR1 "$3"

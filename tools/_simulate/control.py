@@ -189,5 +189,8 @@ class SimCapsules:
     def proc(self) -> Path:
         return Path("/simulated/proc")
 
+    def root_pid(self) -> int:
+        return int(self.live().request("hello")["root_pid"])
+
     def helpers(self) -> frozenset[int]:
         return frozenset(self.live().request("hello")["helpers"].values())

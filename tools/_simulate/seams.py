@@ -306,7 +306,7 @@ def _captures() -> list[tuple[Any, str, Any]]:
         (capture, "recorded_options", lambda argv: ()),
         (capture, "dump_argv", _dump_argv),
         (capture, "drop_lock", lambda images, used: None),
-        (capture, "look", lambda proc, helpers: SimpleNamespace(problems=[], connected=False)),
+        (capture, "look", lambda proc, root, helpers: SimpleNamespace(problems=[], connected=False)),
         (capture, "mapped_files", lambda proc: frozenset()),
         (capture, "scheduling", lambda proc: {}),
         (capture, "frozen_ms", lambda images: 300),

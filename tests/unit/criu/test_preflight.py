@@ -47,7 +47,7 @@ def proc(tmp_path: Path) -> Proc:
 def test_a_quiet_tree(proc: Proc) -> None:
     proc.add(1001, fds={0: "/dev/null", 1: "pipe:[5]", 3: "anon_inode:[eventpoll]", 4: "socket:[9]"})
     proc.add(1002, status={"RssAnon": "100 kB", "RssShmem": "28 kB", "RssFile": "999 kB"})
-    sight = look(proc.root)
+    sight = look(proc.root, 1001)
     assert sight.problems == ()
     assert sight.pids == (1001, 1002)
     assert sight.rss_bytes == 128 * 1024
@@ -73,7 +73,7 @@ def test_connections_are_seen(proc: Proc, table: str, socket: int, state: str, c
     proc.add(1002, fds={4: f"socket:[{socket}]"})
     (proc.root / "1" / "net").mkdir()
     (proc.root / "1" / "net" / table).write_text(TABLE.format(state=state))
-    assert look(proc.root).connected is connected
+    assert look(proc.root, 1001).connected is connected
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_connections_are_seen(proc: Proc, table: str, socket: int, state: str, c
 )
 def test_descriptors_that_can_not_be_saved(proc: Proc, target: str, what: str) -> None:
     proc.add(1001, "node", fds={21: target})
-    (problem,) = look(proc.root).problems
+    (problem,) = look(proc.root, 1001).problems
     assert what in str(problem)
     assert "process 1001 (node)" in str(problem)
     assert "21" in str(problem)
@@ -98,25 +98,38 @@ def test_descriptors_that_can_not_be_saved(proc: Proc, target: str, what: str) -
 @pytest.mark.parametrize("kind", SPACES)
 def test_namespaces_of_its_own(proc: Proc, kind: str) -> None:
     proc.add(1001, spaces={kind: f"{kind}:[77]"})
-    (problem,) = look(proc.root).problems
+    (problem,) = look(proc.root, 1001).problems
     assert f"a {kind} namespace of its own" in str(problem)
 
 
 def test_traced(proc: Proc) -> None:
     proc.add(1001, status={"TracerPid": "1005"})
-    (problem,) = look(proc.root).problems
+    (problem,) = look(proc.root, 1001).problems
     assert "traced by process 1005" in str(problem)
+
+
+def test_a_process_that_is_not_below_the_root(proc: Proc) -> None:
+    proc.add(1001, status={"PPid": "1"})
+    proc.add(1002, status={"PPid": "1001"})
+    proc.add(7, "criu", status={"PPid": "1"})
+    proc.add(8, "criu", status={"PPid": "7"})
+    assert look(proc.root, 1001, frozenset({7})).problems == ()
+    proc.add(1003, "daemon", status={"PPid": "1"})
+    proc.add(1004, "daemon", status={"PPid": "1003"})
+    proc.add(1005, "daemon", status={"PPid": "1", "State": "Z (zombie)"})
+    (problem,) = look(proc.root, 1001, frozenset({7})).problems
+    assert str(problem).startswith("process 1003 (daemon): is outside of the task's tree")
 
 
 def test_zombies_init_and_helpers_are_left_out(proc: Proc) -> None:
     proc.add(1001, status={"State": "Z (zombie)"}, spaces={"mnt": "mnt:[77]"})
     proc.add(7, "criu", fds={3: "anon_inode:[perf_event]"}, spaces={"mnt": "mnt:[77]"})
-    assert look(proc.root, frozenset({7})).problems == ()
-    assert len(look(proc.root).problems) == 2
+    assert look(proc.root, 1001, frozenset({7})).problems == ()
+    assert len(look(proc.root, 1001).problems) == 2
 
 
 def test_a_process_that_ends_meanwhile(proc: Proc) -> None:
     proc.add(1001)
     (proc.root / "1001" / "status").unlink()
     proc.add(1002)
-    assert look(proc.root).pids == (1002,)
+    assert look(proc.root, 1001).pids == (1002,)

@@ -1,0 +1,110 @@
+"""A process adopts orphans because another one made it, and notices nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from fsnap.capsule.injection import make_subreaper
+
+pytestmark = pytest.mark.process
+
+TRACER = """
+import ctypes, sys
+PTRACE_SEIZE = 0x4206
+assert ctypes.CDLL(None).ptrace(PTRACE_SEIZE, int(sys.argv[1]), None, None) == 0
+print("traces", flush=True)
+sys.stdin.read()
+"""
+TARGET = """
+import ctypes, signal, sys, threading, time
+PR_GET_CHILD_SUBREAPER = 37
+caught = []
+signal.signal(signal.SIGUSR1, lambda number, frame: caught.append(number))
+def adopts():
+    found = ctypes.c_int(-1)
+    ctypes.CDLL(None).prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(found), 0, 0, 0)
+    return found.value
+print("adopts", adopts(), flush=True)
+{wait}
+print("adopts", adopts(), "caught", len(caught), flush=True)
+"""
+READING = "assert sys.stdin.readline() == 'go on\\n'"
+COMPUTING = "end = time.monotonic() + 1; total = sum(1 for _ in iter(lambda: time.monotonic() < end, False))"
+SLEEPING = "begin = time.monotonic(); time.sleep(1); assert time.monotonic() - begin >= 1"
+
+
+@contextmanager
+def target(wait: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", TARGET.format(wait=wait)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+@pytest.mark.parametrize("wait", [READING, COMPUTING, SLEEPING], ids=["reading", "computing", "sleeping"])
+def test_it_goes_on_as_before(wait: str) -> None:
+    with target(wait) as process:
+        assert line(process) == "adopts 0\n"
+        make_subreaper(process.pid)
+        assert process.stdin is not None
+        process.stdin.write("go on\n")
+        process.stdin.flush()
+        assert line(process) == "adopts 1 caught 0\n"
+        assert process.wait() == 0
+
+
+def test_signals_that_come_meanwhile_are_delivered() -> None:
+    with target(READING) as process:
+        assert line(process) == "adopts 0\n"
+        for _ in range(50):
+            process.send_signal(signal.SIGUSR1)
+            make_subreaper(process.pid)
+        assert process.stdin is not None
+        process.stdin.write("go on\n")
+        process.stdin.flush()
+        words = line(process).split()
+        assert words[:2] == ["adopts", "1"]
+        assert 1 <= int(words[3]) <= 50
+        assert process.wait() == 0
+
+
+def test_a_process_that_is_not_there() -> None:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    with pytest.raises(ProcessLookupError):
+        make_subreaper(pid)
+
+
+def test_a_process_that_another_one_traces() -> None:
+    with target(READING) as process:
+        assert line(process) == "adopts 0\n"
+        with subprocess.Popen(
+            [sys.executable, "-c", TRACER, str(process.pid)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as tracer:
+            assert line(tracer) == "traces\n"
+            with pytest.raises(PermissionError):
+                make_subreaper(process.pid)
+            tracer.kill()
