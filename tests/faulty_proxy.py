@@ -89,6 +89,21 @@ class FaultyProxy:
             self.done["clean"] += 1
             return None
 
+    def asked(self, method: str, part: str) -> int:
+        """Requests so far whose path contains *part*."""
+        with self._lock:
+            return sum(
+                count
+                for question, count in self._asked.items()
+                if question.startswith(f"{method} ") and part in question
+            )
+
+    def delay(self) -> None:
+        """Wait for ``delay_s``, which may be changed meanwhile."""
+        began_s = time.monotonic()
+        while (left_s := began_s + self.delay_s - time.monotonic()) > 0:
+            time.sleep(min(left_s, 0.02))
+
     def later(self, act: Any) -> None:
         """Call *act* in a moment, from another thread."""
         timer = threading.Timer(self.delay_s, act)
@@ -143,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
             proxy.later(lambda: _ask(proxy.upstream, *request))
         else:
             if fault is Fault.DELAYED:
-                time.sleep(proxy.delay_s)
+                proxy.delay()
             if fault is Fault.FLIPPED_IN:
                 body = _flipped(body)
             self._relay(proxy, fault, body)

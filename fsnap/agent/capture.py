@@ -44,7 +44,7 @@ from fsnap.snapshots.pace import FASTEST, USUAL, Pace
 from fsnap.snapshots.pageindex import PageIndex
 from fsnap.snapshots.records import StagedTree
 from fsnap.snapshots.trees import TreeSource
-from fsnap.stores.base import Store
+from fsnap.stores.retrying import RetryingStore
 
 PAUSE_POLL_S = 0.1
 FLUSH_TIMEOUT_S = 2.0
@@ -71,7 +71,7 @@ class Capturer:
         run_dir: RunDir,
         trees: Trees,
         outputs: Mapping[str, Output],
-        store: Store,
+        store: RetryingStore,
         prefix: str,
         settings: RunSettings,
         clock: Clock,
@@ -114,7 +114,7 @@ class Capturer:
         began = self._clock.mono_s()
         images, lock = self._ready(job)
         with (
-            self._capture(snapshot_id, learn_pages=False) as capture,
+            self._capture(job, snapshot_id, learn_pages=False) as capture,
             self._receiver(images, capture) as stream,
         ):
             run_ms = self._run_ms()
@@ -186,7 +186,7 @@ class Capturer:
             raise CheckpointFailed(f"CRIU: {self._diagnosis(images)}")
         reach(CrashPoint.RUNS_ON)
         freeze_ms = frozen_ms(images) or 0
-        with self._capture(snapshot_id) as capture:
+        with self._capture(job, snapshot_id) as capture:
             capture.add_tree(self._images_source(images))
             for tree in staged:
                 job.checkpoint()
@@ -205,7 +205,7 @@ class Capturer:
         """Store the state dirs of a task whose root has exited."""
         began = self._clock.mono_s()
         sizes = dict.fromkeys(self._outputs, 0)
-        with self._capture(snapshot_id) as capture:
+        with self._capture(job, snapshot_id) as capture:
             for source in self._trees.file_sources():
                 job.checkpoint()
                 capture.add_tree(source)
@@ -277,9 +277,9 @@ class Capturer:
     def _images_source(self, images: Path) -> TreeSource:
         return TreeSource(name="images", root=images, page_structured=True)
 
-    def _capture(self, snapshot_id: str, *, learn_pages: bool = True) -> Capture:
+    def _capture(self, job: Job, snapshot_id: str, *, learn_pages: bool = True) -> Capture:
         return Capture(
-            store=self._store,
+            store=self._store.watched(job.checkpoint),
             prefix=self._prefix,
             snapshot_id=snapshot_id,
             known=self.known,
@@ -287,6 +287,7 @@ class Capturer:
             key=self._key,
             pace=self._pace,
             learn_pages=learn_pages,
+            step=job.checkpoint,
         )
 
     def _publish(

@@ -73,15 +73,14 @@ class Capture:
     """One snapshot being written.  Not committed until the journal says so.
 
     For one thread, except that :meth:`abort` may come from any.  As a context manager it aborts what
-    was not published.  Errors: :class:`UnreadableFile` and other ``CaptureFailed`` for the trees, the
-    store's own for the store.
+    was not published; after an error it does not wait for the packs that are on their way.  Errors:
+    :class:`UnreadableFile` and other ``CaptureFailed`` for the trees, the store's own for the store.
 
     *pace* carries what was learnt about the store from one capture to the next.
 
-    *progress* gets bytes of content read and hashed so far, and bytes planned so far; packs that are
-    on their way to the store lag behind by what memory holds.  *learn_pages*: later snapshots of this
-    process may store deltas upon the chunks of this one.  *width*: how many things are
-    done at once; by default what processors and the container's memory allow.
+    *step* is called every few MiB and several times a second; what it raises ends the capture.
+    *learn_pages*: later snapshots of this process may store deltas upon the chunks of this one.  *width*:
+    how many things are done at once; by default what processors and the container's memory allow.
     """
 
     def __init__(
@@ -93,7 +92,7 @@ class Capture:
         known: KnownChunks,
         width: Width | None = None,
         pace: Pace | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        step: Callable[[], None] = lambda: None,
         clock: Clock | None = None,
         key: Key | None = None,
         learn_pages: bool = True,
@@ -109,8 +108,7 @@ class Capture:
         self._snapshot_id = snapshot_id
         self._known = known
         self._clock = clock or SystemClock()
-        self._progress = progress or (lambda done, planned: None)
-        self._planned_bytes = 0
+        self._step = step
         fits = width or fitting_width(processors(), headroom_bytes())
         self._sink = ChunkSink(
             store=store,
@@ -121,6 +119,7 @@ class Capture:
             connections=fits.connections,
             seal=self._seal,
             learn_pages=learn_pages,
+            step=step,
         )
         self._feeder = Feeder(self._sink)
         self._builder = IndexBuilder()
@@ -135,7 +134,7 @@ class Capture:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.abort()
+        self._sink.stop(wait=error is None)
 
     @property
     def new_bytes(self) -> int:
@@ -157,7 +156,6 @@ class Capture:
         stream_at = self._feeder.position
         length = self._feeder.feed(fill, MAX_FED_BYTES)
         self._feeder.end()
-        self._advance(length)
         self._whole = True
         return [(0, length, stream_at)] if length else []
 
@@ -179,7 +177,7 @@ class Capture:
             sink=self._sink,
             feeder=self._feeder,
             builder=self._builder,
-            progress=self._advance,
+            step=self._step,
             fed=fed or {},
         )
         stats, seen = work.run()
@@ -211,13 +209,15 @@ class Capture:
         """
         if not self._whole:
             raise CaptureFailed("an earlier part of this capture failed")
-        self._sink.flush(lambda: self._advance(0))
+        self._sink.flush()
         packs, chunks, refs = self._sink.tables()
         index = self._builder.build(packs=packs, chunks=chunks, refs=refs)
         key = layout.index_key(self._prefix, self._snapshot_id)
         data = encode_index(index, seal=self._seal, name=key)
         index = decode_index(data, where=key, seal=self._seal, name=key)
+        self._step()
         self._store.put(key, data)
+        self._step()
         self._check_listing(index, key, len(data))
         self._sink.stop()
         self._sealed = Sealed(
@@ -282,7 +282,6 @@ class Capture:
         if not layout.is_stream_name(name):
             raise ValueError(f"{name!r} cannot name a stream")
         self._take_name(f"stream {name}")
-        self._advance(length)
         self._feeder.begin(ByteCutter())
         stream_at = self._feeder.position
         if self._feeder.feed(fill, length) != length:
@@ -296,10 +295,6 @@ class Capture:
             raise ValueError(f"{name} was added before")
         self._names.add(name)
         self._whole = False
-
-    def _advance(self, planned_bytes: int) -> None:
-        self._planned_bytes += planned_bytes
-        self._progress(self._sink.done_bytes, self._planned_bytes)
 
     def _check_listing(self, index: Index, index_key: str, index_bytes: int) -> None:
         prefix = layout.packs_prefix(self._prefix)

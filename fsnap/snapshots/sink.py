@@ -20,7 +20,7 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,7 +55,8 @@ class ChunkSink:
     """Takes cut buffers, keeps a table of chunks, and sees to it that the store has each of them.
 
     ``take_buffer``, ``submit``, ``refer`` and ``flush`` are for one feeding thread.  An error of a
-    background thread is raised by the next of these calls.
+    background thread is raised by the next of these calls.  They call *step* every few MiB, and while
+    they wait; what it raises is theirs, too.
     """
 
     def __init__(
@@ -69,7 +70,9 @@ class ChunkSink:
         connections: int,
         seal: SnapshotSeal | None = None,
         learn_pages: bool = True,
+        step: Callable[[], None] = lambda: None,
     ) -> None:
+        self._step = step
         self._store = store
         self._prefix = prefix
         self._known = known
@@ -149,27 +152,30 @@ class ChunkSink:
         while self._work:
             self._work.popleft().result()
 
-    def flush(self, step: Callable[[], None] = lambda: None) -> None:
-        """Wait until every chunk handed in is in the store; raises what went wrong.
-
-        *step* is called now and then.
-        """
-        while self._work:
-            self._work.popleft().result()
-            step()
+    def flush(self) -> None:
+        """Wait until every chunk handed in is in the store; raises what went wrong."""
+        self._await(self._work)
         with self._lock:
             last, self._open = self._open, None
         if last is not None:
             self._send(last)
-        while self._puts:
-            self._puts.popleft().result()
-            step()
+        self._await(self._puts)
 
-    def stop(self) -> None:
-        """Put nothing more; returns when no thread runs any longer."""
+    def _await(self, futures: deque[Future[None]]) -> None:
+        while futures:
+            self._step()
+            if wait([futures[0]], timeout=_POLL_S).done:
+                futures.popleft().result()
+
+    def stop(self, *, wait: bool = True) -> None:
+        """Begin no further put.
+
+        With *wait* it returns when no thread runs any longer.  Without, packs that are on their way may
+        still come to the store, and are known then: nothing refers to them, and the next capture may.
+        """
         self._stopped = True
-        self._workers.shutdown(wait=True, cancel_futures=True)
-        self._putters.shutdown(wait=True, cancel_futures=True)
+        self._workers.shutdown(wait=wait, cancel_futures=True)
+        self._putters.shutdown(wait=wait, cancel_futures=True)
 
     def tables(self) -> tuple[Table, Table, Table]:
         """Packs, chunks and refs for the index, after :meth:`flush`."""
@@ -340,6 +346,7 @@ class ChunkSink:
         )
 
     def _raise_failures(self) -> None:
+        self._step()
         if self._stopped:
             raise CaptureFailed("the capture was aborted")
         for futures in (self._work, self._puts):

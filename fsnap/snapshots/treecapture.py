@@ -42,7 +42,7 @@ class TreeCapture:
         sink: ChunkSink,
         feeder: Feeder,
         builder: IndexBuilder,
-        progress: Callable[[int], None],
+        step: Callable[[], None],
         fed: Mapping[str, list[Extent]],
     ) -> None:
         self._tree = tree
@@ -51,7 +51,7 @@ class TreeCapture:
         self._sink = sink
         self._feeder = feeder
         self._builder = builder
-        self._progress = progress
+        self._step = step
         self._fed = fed
         self._files = [n for n, record in enumerate(tree.records) if record.kind == Kind.FILE]
         self._extents: dict[int, list[Extent]] = {}
@@ -66,7 +66,6 @@ class TreeCapture:
             self._hash_inputs()
             self._take_fed()
             self._refer_kept()
-            self._progress(sum(self._tree.records[n].read_bytes for n in self._files))
             self._feed_small()
             self._feed_large()
         return self._stats(), self._add_entries()
@@ -79,9 +78,14 @@ class TreeCapture:
             if self._root_fd is None:
                 continue
             with self._opened(record) as fd:
-                record.digest = baseline.hash_file(fd)
+                record.digest = baseline.hash_file(fd, self._goes_on)
             if self._source.baseline is not None and record.digest is not None:
                 self._source.baseline.learn_digest(record.path, record.digest)
+
+    def _goes_on(self) -> bool:
+        """For a hash that asks whether to stop: it ends by what *step* raises, or not at all."""
+        self._step()
+        return False
 
     def _take_fed(self) -> None:
         """Files whose content is in the stream already."""
@@ -131,7 +135,6 @@ class TreeCapture:
         for number in small:
             self._feed(number)
         self._feeder.end()
-        self._progress(0)
 
     def _feed_large(self) -> None:
         for number in self._files:
@@ -140,7 +143,6 @@ class TreeCapture:
                 self._feeder.begin(PageCutter() if self._is_pages(record) else ByteCutter())
                 self._feed(number)
                 self._feeder.end()
-                self._progress(0)
 
     def _feed(self, number: int) -> None:
         record = self._tree.records[number]

@@ -93,6 +93,7 @@ class WarmPass:
             pace=Pace(level, adapts=False),
             connections=1,
             seal=None if key is None else SnapshotSeal(key, prefix),
+            step=self._check,
         )
         self._feeder = Feeder(self._sink)
         self._clock = clock
@@ -134,7 +135,7 @@ class WarmPass:
 
     def finish(self) -> WarmStats:
         """Wait until everything is put."""
-        self._sink.flush(self._check)
+        self._sink.flush()
         return WarmStats(
             read_bytes=self._sink.done_bytes,
             pages_bytes=self._pages_bytes,

@@ -19,6 +19,8 @@ from fsnap.stores.base import Buffer, Hurriable, ObjectInfo, Store
 
 _Result = TypeVar("_Result")
 
+WATCH_S = 0.2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
@@ -102,6 +104,25 @@ class RetryingStore:
     def within(self, total_s: float) -> RetryingStore:
         """The same store, each call of which gives up after about *total_s* seconds."""
         return self.with_patience(replace(self._patience, total_s=total_s))
+
+    def watched(self, step: Callable[[], None]) -> RetryingStore:
+        """The same store; *step* is called often while it waits for the next try, and may end the call."""
+
+        def sleep(seconds: float) -> None:
+            while seconds > 0:
+                step()
+                self._sleep(min(seconds, WATCH_S))
+                seconds -= WATCH_S
+            step()
+
+        return RetryingStore(
+            self._given,
+            patience=self._patience,
+            clock=self._clock,
+            sleep=sleep,
+            rng=self._rng,
+            on_retry=self._on_retry,
+        )
 
     def put(self, key: str, data: Buffer) -> None:
         tries = self._tries("put", key)

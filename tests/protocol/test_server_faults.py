@@ -17,6 +17,7 @@ from fsnap.core.records import Record
 from fsnap.journal.mirror import read_records
 from fsnap.snapshots.fetch import Snapshot
 from fsnap.stores.urls import open_store
+from tests.e2e.harness import LIMIT_S
 from tests.faulty_proxy import Fault, FaultyProxy, faulty_proxy
 from tests.protocol.conftest import MakeTask
 from tests.protocol.support import CHECKPOINTED, Task, wait_until
@@ -104,6 +105,32 @@ def test_a_server_killed_in_the_middle_of_an_upload(
             task.finish()
             task.assert_whole()
             audit(url)
+
+
+def test_a_notice_does_not_wait_for_the_checkpoint_on_its_way(
+    make_task: MakeTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = make_task(30, 8)
+    task.env["BALLAST_MIB"] = "100"
+    with (
+        seaweedfs(tmp_path / "s3") as server,
+        faulty_proxy(server.endpoint, {Fault.DELAYED: 1.0}, seed=1) as proxy,
+        in_bucket(task, server, proxy, monkeypatch) as url,
+    ):
+        first = task.start("--interval", "0.5")
+        first.wait_stderr("predumping: ")
+        first.wait("put of a pack", lambda: proxy.asked("PUT", "/packs/") > 0)
+        proxy.delay_s = 2 * LIMIT_S
+        task.give_notice()
+        first.wait("freeze", lambda: task.still(0.3))
+        proxy.delay_s = 0.0
+        first.finish(CHECKPOINTED)
+        (committed,) = fold_all(TaskState(task="T"), audit(url)).snapshots
+        stored = [info.key for info in open_store(url).list("tasks/T/snapshots/")]
+        assert all(committed.id in key for key in stored), "the checkpoint was not called off"
+        task.go(8)
+        task.finish()
+        task.assert_whole()
 
 
 LIES = {

@@ -31,7 +31,7 @@ def test_nothing_breaks() -> None:
 @pytest.mark.slow
 def test_nothing_breaks_for_long() -> None:
     table = Coverage()
-    for seed in range(1_000, 5_000):
+    for seed in range(1_000, 7_000):
         result = simulate(seed)
         assert not result.violation, f"seed {seed}: {result.violation}"
         table.add(result)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -141,7 +142,9 @@ class SimCapture:
         key: Any = None,
         pace: Any = None,
         learn_pages: bool = True,
+        step: Callable[[], None] = lambda: None,
     ) -> None:
+        self._step = step
         self._store = store
         self._prefix = prefix
         self._id = snapshot_id
@@ -171,6 +174,7 @@ class SimCapture:
         data = json.dumps([tree, units]).encode()
         name = digest(data)
         self._bytes += len(units)
+        self._step()
         if name not in self._known.packs and name not in self._put:
             self._store.put(pack_key(self._prefix, name), data)
             self._put.add(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from fsnap.errors import CorruptData, StoreError, StoreUnavailable
 from fsnap.snapshots import treecapture
+from fsnap.snapshots.baseline import Baseline
 from fsnap.snapshots.capture import Capture
 from fsnap.snapshots.cut import ByteCutter
 from fsnap.snapshots.errors import CaptureFailed, PacksMissing, UnreadableFile
@@ -245,3 +247,67 @@ def test_an_open_fails_with_the_stores_own_error(lab: Lab, source: Path) -> None
 
 def test_records_of_special_files_have_nothing_to_read() -> None:
     assert Record(path="x", kind=treecapture.Kind.FIFO, state=NOWHERE).read_bytes == 0
+
+
+class CalledOff(Exception):
+    """What a step raises."""
+
+
+class Slow(MemoryStore):
+    """A put of a pack takes until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.putting = threading.Event()
+        self.let_go = threading.Event()
+
+    def put(self, key: str, data: Buffer) -> None:
+        if "/packs/" in key:
+            self.putting.set()
+            assert self.let_go.wait(30)
+        super().put(key, data)
+
+
+@pytest.mark.parametrize("size", [1, 200 * MIB], ids=["it waits for the last pack", "it has more to read"])
+def test_a_capture_that_is_called_off_waits_for_no_pack(source: Path, size: int) -> None:
+    store, known = Slow(), KnownChunks()
+    path = source / "file"
+    path.write_bytes(os.urandom(40 * MIB))
+    os.truncate(path, max(size, 40 * MIB))
+
+    def step() -> None:
+        if store.putting.is_set():
+            raise CalledOff
+
+    with (
+        pytest.raises(CalledOff),
+        Capture(store=store, prefix=PREFIX, snapshot_id="s1", known=known, step=step) as capture,
+    ):
+        capture.add_tree(tree(source))
+        capture.seal_index()
+    assert not [info for info in store.list() if "/packs/" in info.key]
+    store.let_go.set()
+    wait_until(lambda: len(known) > 0)
+
+
+def test_inputs_that_are_hashed_can_be_called_off(lab: Lab, source: Path) -> None:
+    fill(source, {"input": b"x" * 9 * MIB})
+    called = []
+
+    def step() -> None:
+        called.append(1)
+        raise CalledOff
+
+    with (
+        pytest.raises(CalledOff),
+        Capture(store=lab.store, prefix=PREFIX, snapshot_id="s1", known=lab.known, step=step) as capture,
+    ):
+        capture.add_tree(tree(source, baseline=Baseline.scan(source, ())))
+    assert called == [1]
+
+
+def wait_until(ready: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not ready():
+        assert time.monotonic() < end
+        time.sleep(0.01)

@@ -224,19 +224,3 @@ def test_what_is_excluded_is_not_there(lab: Lab, source: Path, dest: Path) -> No
     lab.capture("s1", tree(source, exclude=("*.tmp", "d/cache", "/z")))
     lab.open("s1").restore_tree("state-0", dest)
     assert contents(dest).keys() == {"keep", "cache/x", "d/z"}
-
-
-def test_progress_ends_at_what_was_planned(lab: Lab, source: Path) -> None:
-    fill(source, {f"f{n}": bytes([n]) * 700_000 for n in range(8)})
-    seen: list[tuple[int, int]] = []
-    with Capture(
-        store=lab.store,
-        prefix="tasks/t1",
-        snapshot_id="s1",
-        known=lab.known,
-        progress=lambda done, planned: seen.append((done, planned)),
-    ) as capture:
-        capture.add_tree(tree(source))
-        capture.seal_index()
-    assert seen == sorted(seen)
-    assert seen[-1] == (8 * 700_000, 8 * 700_000)

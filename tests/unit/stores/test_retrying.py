@@ -220,6 +220,33 @@ class TestHowLong:
         with pytest.raises(Stopped):
             store.put("key", b"x")
 
+    def test_a_long_wait_can_be_called_off_soon(self) -> None:
+        class Stopped(Exception):
+            pass
+
+        clock = FakeClock()
+
+        def step() -> None:
+            if clock.now_s > 1001.0:
+                raise Stopped
+
+        store = RetryingStore(
+            FaultyStore("lost"), patience=Patience(base_s=60.0, cap_s=60.0), clock=clock, rng=lambda: 0.9
+        ).watched(step)
+        with pytest.raises(Stopped):
+            store.put("key", b"x")
+        assert clock.now_s < 1001.5
+
+    def test_a_wait_that_is_watched_is_as_long_as_another(self) -> None:
+        steps = []
+        clock = FakeClock()
+        store = RetryingStore(
+            FaultyStore("lost"), patience=Patience(base_s=1.0), clock=clock, rng=lambda: 0.5
+        ).watched(lambda: steps.append(clock.now_s))
+        store.put("key", b"x")
+        assert sum(clock.slept_s) == pytest.approx(0.5)
+        assert len(steps) > 2
+
     def test_each_retry_is_told(self) -> None:
         told: list[Retry] = []
         store = RetryingStore(
