@@ -12,7 +12,7 @@ from fsnap.errors import FsnapError
 from fsnap.keys import KeyRing
 from fsnap.snapshots.known import KnownChunks
 from fsnap.snapshots.prune import prune
-from fsnap.stores.base import Store
+from fsnap.stores.retrying import RetryingStore
 
 
 class Pruner:
@@ -25,7 +25,7 @@ class Pruner:
     def __init__(
         self,
         *,
-        store: Store,
+        store: RetryingStore,
         prefix: str,
         known: KnownChunks,
         ship: Callable[[], None],
@@ -50,7 +50,7 @@ class Pruner:
                 return  # another node's record came first
             kept = {ref.id for ref in state.snapshots}
             done = prune(
-                store=self._store,
+                store=self._store.watched(job.checkpoint),
                 prefix=self._prefix,
                 kept=kept,
                 known=self._known,

@@ -10,17 +10,17 @@ from collections.abc import Sequence
 
 from loguru import logger
 
-from fsnap.agent.job import Job
+from fsnap.agent.job import Cancelled, Job
 from fsnap.errors import CorruptData, ObjectMissing, StoreError
 from fsnap.snapshots import codec, layout
 from fsnap.snapshots.known import KnownChunks
-from fsnap.stores.base import Store
+from fsnap.stores.retrying import RetryingStore
 
 
 class Rechecker:
     """Takes the packs of a task's newest snapshot in turn."""
 
-    def __init__(self, *, store: Store, prefix: str, known: KnownChunks) -> None:
+    def __init__(self, *, store: RetryingStore, prefix: str, known: KnownChunks) -> None:
         self._store = store
         self._prefix = prefix
         self._known = known
@@ -35,7 +35,9 @@ class Rechecker:
         self._last = pack_id
         key = layout.pack_key(self._prefix, pack_id)
         try:
-            whole = codec.hexdigest(self._store.get(key)) == pack_id
+            whole = codec.hexdigest(self._store.watched(job.checkpoint).get(key)) == pack_id
+        except Cancelled:
+            return
         except ObjectMissing:
             whole = False
         except StoreError as problem:
