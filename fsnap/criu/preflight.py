@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 NAMESPACES = ("mnt", "pid", "user", "net")
 BAD_ANON = re.compile(r"anon_inode:\[?(io_uring|userfaultfd|perf_event|bpf-\w+)")
@@ -19,6 +20,10 @@ SOCKET = re.compile(r"socket:\[(\d+)\]")
 INIT = 1
 STATE_COLUMN, INODE_COLUMN = 3, 9
 LISTENING = "0A"
+CAP_SYS_RESOURCE = 24
+"""linux/capability.h"""
+
+OTHER_USER = "runs as another user than the agent, which lacks CAP_SYS_RESOURCE: CRIU can't read its limits"
 OUTSIDE = (
     "is outside of the task's tree: CRIU made it a child of init when it restored it, and would not dump it"
 )
@@ -51,7 +56,7 @@ class TreeSight:
 
 def look(proc: Path, root_pid: int, helpers: frozenset[int] = frozenset()) -> TreeSight:
     """All processes of the capsule but its init and CRIU's own (*helpers*); *root_pid* is the task's root."""
-    init_spaces = _namespaces(proc, INIT)
+    init = _Init.seen(proc)
     problems: list[Problem] = []
     sockets: set[str] = set()
     pids = []
@@ -61,7 +66,7 @@ def look(proc: Path, root_pid: int, helpers: frozenset[int] = frozenset()) -> Tr
             continue
         try:
             targets = list(_links(proc / str(pid) / "fd"))
-            problems += _problems(proc, pid, root_pid, init_spaces, targets)
+            problems += _problems(proc, pid, root_pid, init, targets)
             sockets |= {found[1] for _, target in targets if (found := SOCKET.match(target))}
             rss += _rss_bytes(proc, pid)
         except (FileNotFoundError, ProcessLookupError):
@@ -69,6 +74,26 @@ def look(proc: Path, root_pid: int, helpers: frozenset[int] = frozenset()) -> Tr
         pids.append(pid)
     connected = bool(sockets) and not sockets.isdisjoint(_connections(proc))
     return TreeSight(problems=tuple(problems), pids=tuple(pids), rss_bytes=rss, connected=connected)
+
+
+class _Init(NamedTuple):
+    """What CRIU has from the capsule's init, which starts it."""
+
+    spaces: dict[str, str]
+    ids: list[str]
+    may_read_limits: bool
+    """Of processes with other user or group IDs (prlimit(2))."""
+
+    @classmethod
+    def seen(cls, proc: Path) -> _Init:
+        status = _status(proc, INIT)
+        capabilities = int(status.get("CapEff", "0"), 16)
+        return cls(_namespaces(proc, INIT), _ids(status), bool(capabilities >> CAP_SYS_RESOURCE & 1))
+
+
+def _ids(status: Mapping[str, str]) -> list[str]:
+    """Real, effective and saved user and group IDs."""
+    return [word for name in ("Uid", "Gid") for word in status.get(name, "").split()[:3]]
 
 
 def _pids(proc: Path) -> list[int]:
@@ -86,7 +111,7 @@ def _namespaces(proc: Path, pid: int) -> dict[str, str]:
 
 
 def _problems(
-    proc: Path, pid: int, root_pid: int, init_spaces: dict[str, str], targets: Sequence[tuple[str, str]]
+    proc: Path, pid: int, root_pid: int, init: _Init, targets: Sequence[tuple[str, str]]
 ) -> Iterator[Problem]:
     status = _status(proc, pid)
     command = status.get("Name", "?")
@@ -97,8 +122,10 @@ def _problems(
     tracer = status.get("TracerPid", "0")
     if tracer != "0":
         yield Problem(pid=pid, command=command, what=f"is traced by process {tracer}")
+    if not init.may_read_limits and _ids(status) != init.ids:
+        yield Problem(pid=pid, command=command, what=OTHER_USER)
     for name, inode in _namespaces(proc, pid).items():
-        if init_spaces.get(name) != inode:
+        if init.spaces.get(name) != inode:
             yield Problem(pid=pid, command=command, what=f"is in a {name} namespace of its own")
     for fd, target in targets:
         if what := _bad_target(target):

@@ -11,12 +11,15 @@ from fsnap.criu.preflight import look
 SPACES = {"mnt": "mnt:[1]", "pid": "pid:[2]", "user": "user:[3]", "net": "net:[4]"}
 
 
+ROOT = {"Uid": "0 0 0 0", "Gid": "0 0 0 0", "CapEff": "0"}
+
+
 class Proc:
     """A ``/proc`` with an init and what a test puts beside it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, init: dict[str, str] | None = None) -> None:
         self.root = root
-        self.add(1, "init")
+        self.add(1, "init", status=init)
         (root / "meminfo").touch()
 
     def add(
@@ -35,7 +38,7 @@ class Proc:
             (folder / "ns" / kind).symlink_to(inode)
         for number, target in (fds or {}).items():
             (folder / "fd" / str(number)).symlink_to(target)
-        lines = {"Name": name, "State": "S (sleeping)", "TracerPid": "0", **(status or {})}
+        lines = {"Name": name, "State": "S (sleeping)", "TracerPid": "0", **ROOT, **(status or {})}
         (folder / "status").write_text("".join(f"{key}:\t{value}\n" for key, value in lines.items()))
 
 
@@ -100,6 +103,27 @@ def test_namespaces_of_its_own(proc: Proc, kind: str) -> None:
     proc.add(1001, spaces={kind: f"{kind}:[77]"})
     (problem,) = look(proc.root, 1001).problems
     assert f"a {kind} namespace of its own" in str(problem)
+
+
+USER = {"Uid": "1000 1000 1000 1000"}
+
+
+@pytest.mark.parametrize(
+    ("status", "capabilities", "what"),
+    [
+        ({}, "0", ""),
+        (USER, "0000000001000000", ""),
+        (USER, "000001fffeffffff", "runs as another user"),
+        ({"Uid": "0 1000 0 0"}, "0", "runs as another user"),
+        ({"Gid": "0 0 7 0"}, "0", "runs as another user"),
+        ({"Uid": "0 0 0 1000"}, "0", ""),
+    ],
+    ids=["root", "all may be read", "another user", "effective user", "saved group", "file system user"],
+)
+def test_other_users(tmp_path: Path, status: dict[str, str], capabilities: str, what: str) -> None:
+    proc = Proc(tmp_path, {"CapEff": capabilities})
+    proc.add(1001, status=status)
+    assert [what in str(problem) for problem in look(proc.root, 1001).problems] == ([True] if what else [])
 
 
 def test_traced(proc: Proc) -> None:
