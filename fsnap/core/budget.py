@@ -9,8 +9,9 @@ from fsnap.core.model import Config, Facts
 ASSUMED_COMMIT_BPS = 200 * 1024 * 1024
 """Freeze to commit before anything was measured: what two cores and one disk do."""
 
-ASSUMED_WINDOW_MS = {"aws": 120_000, "gcp": 30_000, "azure": 30_000, "slurm": 30_000}
-"""The window that is planned for while no notice says another (each cloud's documented least)."""
+ASSUMED_WINDOW_MS = {"aws": 120_000, "gcp": 30_000, "azure": 30_000, "slurm": 30_000, "none": 25_000}
+"""The window that is planned for while no notice says another: each cloud's documented least; with no
+provider SIGTERM alone is a notice, and ``--term-window`` is 25 s unless told otherwise."""
 
 OTHER_WINDOW_MS = 120_000
 
