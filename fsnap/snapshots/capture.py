@@ -73,12 +73,12 @@ class Capture:
     """One snapshot being written.  Not committed until the journal says so.
 
     For one thread, except that :meth:`abort` may come from any.  As a context manager it aborts what
-    was not published; after an error it does not wait for the packs that are on their way.  Errors:
+    was not published; called off, it does not wait for the packs that are on their way.  Errors:
     :class:`UnreadableFile` and other ``CaptureFailed`` for the trees, the store's own for the store.
 
     *pace* carries what was learnt about the store from one capture to the next.
 
-    *step* is called every few MiB and several times a second; what it raises ends the capture.
+    *step* is called every few MiB and several times a second; what it raises calls the capture off.
     *learn_pages*: later snapshots of this process may store deltas upon the chunks of this one.  *width*:
     how many things are done at once; by default what processors and the container's memory allow.
     """
@@ -108,7 +108,8 @@ class Capture:
         self._snapshot_id = snapshot_id
         self._known = known
         self._clock = clock or SystemClock()
-        self._step = step
+        self._given_step = step
+        self._called_off = False
         fits = width or fitting_width(processors(), headroom_bytes())
         self._sink = ChunkSink(
             store=store,
@@ -119,7 +120,7 @@ class Capture:
             connections=fits.connections,
             seal=self._seal,
             learn_pages=learn_pages,
-            step=step,
+            step=self._step,
         )
         self._feeder = Feeder(self._sink)
         self._builder = IndexBuilder()
@@ -134,7 +135,7 @@ class Capture:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._sink.stop(wait=error is None)
+        self._sink.stop(wait=not self._called_off)
 
     @property
     def new_bytes(self) -> int:
@@ -289,6 +290,13 @@ class Capture:
         self._feeder.end()
         self._builder.streams.append(StreamHead(name=name, stream_at=stream_at, length=length))
         self._whole = True
+
+    def _step(self) -> None:
+        try:
+            self._given_step()
+        except BaseException:
+            self._called_off = True
+            raise
 
     def _take_name(self, name: str) -> None:
         if name in self._names:

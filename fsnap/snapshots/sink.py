@@ -9,7 +9,8 @@ that grows or waits per thread (17 MiB each at most; a stored pack's memory serv
 one), and some 300 bytes per distinct chunk.  With two threads and four connections that is
 at most 140 MiB, whatever the size of the tree, plus 2.4 MiB per GiB of content; with one of
 each, as where a container has little left (:mod:`fsnap.snapshots.headroom`), 63 MiB.  What a
-store's adapter copies is its own.
+store's adapter copies is its own.  The packs that a capture which was called off has on their
+way are there until their puts end, beside the next one's.
 """
 
 from __future__ import annotations
