@@ -80,6 +80,8 @@ class Watch:
         if self._capsules.helpers():
             return  # CRIU holds the tree: it is traced, and that is no finding
         sight = look(self._capsules.proc(), self._capsules.root_pid())
+        if sight.problems and self._capsules.helpers():
+            return  # it came during the look
         self.tree_bytes = sight.rss_bytes
         problem = str(sight.problems[0]) if sight.problems else ""
         if problem and problem != self.unsupported:
