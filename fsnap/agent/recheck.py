@@ -43,7 +43,7 @@ class Rechecker:
         except StoreError as problem:
             logger.debug("{} was not read again: {}", key, problem)
             return
-        except CorruptData:
+        except CorruptData:  # what the store has; a transfer that went wrong is a StoreError, too
             whole = False
         if not whole:
             self._known.evict_pack(pack_id)

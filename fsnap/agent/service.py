@@ -25,7 +25,7 @@ from fsnap.agent.parts import Parts
 from fsnap.agent.recovery import end_stray, lives_on, take_over
 from fsnap.agent.restart import start_again
 from fsnap.agent.settings import RunSettings
-from fsnap.capsule.control import become_subreaper
+from fsnap.capsule.subreaper import become_subreaper
 from fsnap.clock import Clock, SystemClock
 from fsnap.core.events import CancelAsked, ClaimAsked, Event, Notice, RenewAsked, SnapshotFound
 from fsnap.core.model import TERMINAL, State, TaskState
@@ -173,7 +173,7 @@ class Service:
             logger.warning("the task lives here, and its store does not answer: {}", problem)
             state = ledger.recall()
         self._check_identity(state)
-        become_subreaper()
+        become_subreaper()  # of inits whose agent died: they can be reaped then
         parts = Parts(settings, run_dir, store, ledger, node, self._clock)
         try:
             return self._settle(parts, state)

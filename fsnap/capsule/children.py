@@ -1,11 +1,10 @@
-"""What init's forks become: the task's root, a helper such as CRIU, or what attends it.  They never return.
+"""What init's forks become: the task's root, a helper such as CRIU, or what helps it.  They never return.
 
 Standard library only: it runs inside the capsule's init.
 """
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import signal
@@ -13,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from fsnap.capsule.injection import PR_SET_CHILD_SUBREAPER, make_subreaper
+from fsnap.capsule.subreaper import become_subreaper, make_subreaper
 
 STDIO_FD_BASE = 100
 """CRIU's restore finds the new output pipes at these numbers (stdout, then stderr)."""
@@ -34,7 +33,9 @@ def become_task(request: dict[str, Any], pipes: Sequence[int], failure_fd: int) 
         os.dup2(pipes[1], 2)
         failure_fd = fcntl.fcntl(failure_fd, fcntl.F_DUPFD_CLOEXEC, 3)
         _default_signals()
-        _adopt_orphans()
+        # A daemon whose parent has ended is the task's child then, as in a container where the task is
+        # PID 1.  As init's it would be outside of the tree that CRIU dumps, and be lost with the node.
+        become_subreaper()
         os.chdir(request["cwd"])
         argv = request["argv"]
         if request.get("ipc"):
@@ -65,8 +66,8 @@ def become_helper(request: dict[str, Any], pipes: Sequence[int]) -> NoReturn:
     os._exit(126)
 
 
-def become_midwife(request: dict[str, Any]) -> NoReturn:
-    """Sees to it that the root of a restored tree adopts orphans from its first moment on.
+def become_injector(request: dict[str, Any]) -> NoReturn:
+    """Makes the root of a tree that CRIU is about to restore adopt orphans from its first moment on.
 
     CRIU gives that back only after it has made some, which would be init's children then.
     """
@@ -82,18 +83,6 @@ def become_midwife(request: dict[str, Any]) -> NoReturn:
                 log.write(f"the root will not adopt what CRIU orphans: {problem}\n")
             break
     os._exit(1)
-
-
-def _adopt_orphans() -> None:
-    """A daemon whose parent has ended becomes the task's child, as in a container where the task is PID 1.
-
-    As init's it would be outside of the tree that CRIU dumps, and be lost with the node.  The setting
-    stays across exec (prctl(2)), and CRIU restores it.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"prctl: {os.strerror(number)}")
 
 
 def _default_signals() -> None:

@@ -21,14 +21,6 @@ from fsnap.errors import CapsuleError
 
 LAUNCH_TIMEOUT_S = 30.0
 ANSWER_TIMEOUT_S = 30.0
-PR_SET_CHILD_SUBREAPER = 36
-
-
-def become_subreaper() -> None:
-    """Make orphaned inits our children, so that they can be reaped (prctl(2))."""
-    import ctypes
-
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 class Launch:

@@ -23,7 +23,7 @@ import signal
 import socket
 from typing import Any
 
-from fsnap.capsule.children import become_helper, become_midwife, become_task
+from fsnap.capsule.children import become_helper, become_injector, become_task
 from fsnap.capsule.leasetimer import LeaseTimer, now_s
 from fsnap.capsule.procfs import others, state_and_group
 from fsnap.capsule.stream import READ_BYTES, STREAMS, Stream
@@ -291,7 +291,7 @@ class Init:
             for stream in self.streams.values():
                 stream.open()
         if request.get("strays") and os.fork() == 0:
-            become_midwife(request)
+            become_injector(request)
         pid = os.fork()
         if pid == 0:
             pipes = [s.write_fd for s in self.streams.values()] if request.get("pipes") else []

@@ -20,6 +20,7 @@ from fsnap.stores.base import Buffer, Hurriable, ObjectInfo, Store
 _Result = TypeVar("_Result")
 
 WATCH_S = 0.2
+"""How often the step of a watched wait is called."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,14 +93,7 @@ class RetryingStore:
 
     def with_patience(self, patience: Patience) -> RetryingStore:
         """The same store, tried as *patience* says."""
-        return RetryingStore(
-            self._given,
-            patience=patience,
-            clock=self._clock,
-            sleep=self._sleep,
-            rng=self._rng,
-            on_retry=self._on_retry,
-        )
+        return self._with(patience=patience, sleep=self._sleep)
 
     def within(self, total_s: float) -> RetryingStore:
         """The same store, each call of which gives up after about *total_s* seconds."""
@@ -115,9 +109,12 @@ class RetryingStore:
                 seconds -= WATCH_S
             step()
 
+        return self._with(patience=self._patience, sleep=sleep)
+
+    def _with(self, *, patience: Patience, sleep: Callable[[float], None]) -> RetryingStore:
         return RetryingStore(
             self._given,
-            patience=self._patience,
+            patience=patience,
             clock=self._clock,
             sleep=sleep,
             rng=self._rng,

@@ -327,3 +327,17 @@ def assert_same_bytes(actual: bytes, expected: bytes, what: str) -> None:
 def printed(text: str) -> Callable[[Attempt], None]:
     """The moment at which *text* was on the attempt's stdout."""
     return lambda attempt: attempt.wait_stdout(text)
+
+
+def damage(path: Path) -> None:
+    """Damage an object in its middle: some bytes, since one bit of a compressed chunk may mean nothing.
+
+    In place, as a disk does: a file that is written anew is empty for a moment.
+    """
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        middle = path.stat().st_size // 2
+        file.seek(middle)
+        harmed = bytes(byte ^ 0x5A for byte in file.read(16))
+        file.seek(middle)
+        file.write(harmed)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from fsnap.core.retention import KEPT, PRUNED_FROM
 from tests.e2e.conftest import MakeScenario
-from tests.e2e.harness import CHECKPOINTED, FSNAP, WORKLOADS, Scenario, assert_same
+from tests.e2e.harness import CHECKPOINTED, FSNAP, WORKLOADS, Scenario, assert_same, damage
 
 pytestmark = pytest.mark.criu
 
@@ -29,15 +27,6 @@ def fsnap(task: Scenario, *words: str) -> subprocess.CompletedProcess[str]:
 def stored(task: Scenario) -> set[str]:
     """The snapshots that have a manifest."""
     return {path.parent.name for path in (task.store / "tasks").glob("*/snapshots/*/manifest.json")}
-
-
-def flip_a_bit(path: Path) -> None:
-    """In place: a file that is written anew is empty for a moment."""
-    with path.open("r+b") as file:
-        file.seek(path.stat().st_size // 2)
-        byte = file.read(1)[0]
-        file.seek(-1, os.SEEK_CUR)
-        file.write(bytes([byte ^ 1]))
 
 
 def test_a_task_of_many_checkpoints_goes_on_from_the_last(scenario: MakeScenario) -> None:
@@ -77,7 +66,7 @@ def test_a_pack_that_rots_spoils_no_later_snapshot(scenario: MakeScenario) -> No
     attempt = task.start("--interval", "0.5", env={"PACE": "0.3"})
     attempt.wait("a checkpoint", lambda: len(stored(task)) >= 1)
     pack = max((task.store / "tasks").glob("*/packs/*"), key=lambda path: path.stat().st_size)
-    flip_a_bit(pack)
+    damage(pack)
     attempt.wait_stderr("is damaged: the next checkpoint stores its content again")
     told_at = len(stored(task))
     attempt.wait("one more", lambda: len(stored(task)) > told_at)

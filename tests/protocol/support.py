@@ -169,16 +169,6 @@ def one_pid(*words: bytes) -> int:
     return found[0]
 
 
-def damage(path: Path) -> None:
-    """Damage an object in its middle: some bytes, since one bit of a compressed chunk may mean nothing."""
-    data = bytearray(path.read_bytes())
-    middle = len(data) // 2
-    for at in range(middle, min(middle + 16, len(data))):
-        data[at] ^= 0x5A
-    path.chmod(0o600)
-    path.write_bytes(data)
-
-
 def kill_agent(attempt: Attempt) -> None:
     """SIGKILL to the agent alone; the capsule is left."""
     attempt.process.send_signal(signal.SIGKILL)

@@ -135,7 +135,7 @@ def test_a_notice_does_not_wait_for_the_checkpoint_on_its_way(
 
 LIES = {
     Fault.FLIPPED_IN: 0.06,
-    Fault.FLIPPED_OUT: 0.06,
+    Fault.FLIPPED_OUT: 0.09,  # few answers have a body
     Fault.CUT: 0.06,
     Fault.DEAF: 0.06,
     Fault.LATE: 0.06,
@@ -163,8 +163,7 @@ def hand_on(make_task: MakeTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         task.assert_whole()
         records = audit(url)
         assert [record.trigger for record in records].count("restored") == 2
-        done = [fault for fault in LIES if proxy.done[fault.name]]
-        assert len(done) >= len(LIES) - 2, f"too few kinds of faults to count: {done}"
+        assert all(proxy.done[fault.name] for fault in LIES)
 
 
 def test_flipped_cut_and_lost_answers(

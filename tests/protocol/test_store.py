@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from tests.e2e.harness import Attempt
+from tests.e2e.harness import Attempt, damage
 from tests.protocol.conftest import MakeTask
-from tests.protocol.support import CHECKPOINTED, STORE, UNSAVED, Process, Task, damage, kill_agent
+from tests.protocol.support import CHECKPOINTED, STORE, UNSAVED, Process, Task, kill_agent
 
 pytestmark = pytest.mark.criu
 

@@ -11,7 +11,7 @@ from pace import pause
 STEPS = 24
 
 
-def fork(body: Callable[[], None]) -> int:
+def fork(body: Callable[[], object]) -> int:
     pid = os.fork()
     if pid == 0:
         body()
@@ -31,11 +31,7 @@ def work(kind: str) -> None:
 
 def orphan(body: Callable[[], None]) -> None:
     """*body* in a process whose parent has ended."""
-    os.waitpid(fork(lambda: void(fork(body))), 0)
-
-
-def void(_: object) -> None:
-    pass
+    os.waitpid(fork(lambda: fork(body)), 0)
 
 
 def in_a_session_of_its_own(kind: str) -> None:

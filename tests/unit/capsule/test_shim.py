@@ -14,7 +14,7 @@ from fsnap.capsule import identity
 from fsnap.capsule import stream as module
 from fsnap.capsule.stream import Stream
 
-INSIDE = ("init.py", "launch.py", "children.py", "injection.py", "leasetimer.py", "procfs.py", "stream.py")
+INSIDE = ("init.py", "launch.py", "children.py", "leasetimer.py", "procfs.py", "stream.py", "subreaper.py")
 """What runs in the capsule, without the agent's environment."""
 
 

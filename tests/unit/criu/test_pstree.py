@@ -7,16 +7,9 @@ from pathlib import Path
 import pytest
 
 from fsnap.criu.pstree import has_strays
+from tests.unit.criu.protobuf import varint
 
 MAGICS = (0x54564319).to_bytes(4, "little") + (0x50273030).to_bytes(4, "little")
-
-
-def varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
 
 
 def image(*processes: tuple[int, int, int]) -> bytes:

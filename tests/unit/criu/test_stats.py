@@ -7,14 +7,7 @@ from pathlib import Path
 import pytest
 
 from fsnap.criu.stats import frozen_ms
-
-
-def varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
+from tests.unit.criu.protobuf import varint
 
 
 def entry(frozen_us: int, *, before: bytes = b"", outer_before: bytes = b"") -> bytes:

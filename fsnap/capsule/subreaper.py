@@ -1,8 +1,9 @@
-"""A system call that another process makes for us, by ptrace(2).
+"""Who adopts orphans (``PR_SET_CHILD_SUBREAPER``, prctl(2)): this process, or another one.
 
-Standard library only: it runs inside the capsule's init.  The process is stopped for some
-microseconds: its registers and the code at its program counter are replaced by the call
-and a breakpoint, and then put back; the kernel restarts a call that this interrupted.
+Another one is made to do so through ptrace(2).  It is stopped for some microseconds: its
+registers and the code at its program counter are replaced by the call and a breakpoint, and
+then put back; the kernel restarts a call that this interrupted.  Standard library only: it
+runs inside the capsule's init.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import signal
 import struct
 from collections.abc import Iterator
 
-PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_CHILD_SUBREAPER = 36
 
 _CONT, _DETACH = 7, 17
 _PEEK, _POKE = 1, 4
@@ -43,8 +44,15 @@ _libc.ptrace.restype = ctypes.c_long
 _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 
 
+def become_subreaper() -> None:
+    """This process adopts the orphans below it, also after an exec."""
+    if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl: {os.strerror(number)}")
+
+
 def make_subreaper(pid: int) -> None:
-    """The single-threaded process *pid* adopts the orphans below it from now on (prctl(2)).
+    """The single-threaded process *pid* adopts the orphans below it from now on.
 
     :class:`OSError` when it is gone, is traced already, or the call fails, and on processors other than
     x86-64, whose registers are not known here.
@@ -83,7 +91,7 @@ def _call(pid: int, before: list[int], signals: list[int]) -> int:
     """Run the call that was put at the program counter; what it returned."""
     registers = list(before)
     registers[_RAX], registers[_ORIG_RAX] = _PRCTL, _WORD  # the latter: no call is to be restarted
-    registers[_RDI], registers[_RSI] = PR_SET_CHILD_SUBREAPER, 1
+    registers[_RDI], registers[_RSI] = _PR_SET_CHILD_SUBREAPER, 1
     registers[_RDX] = registers[_R10] = registers[_R8] = 0
     _set_registers(pid, registers)
     _ptrace(_CONT, pid)

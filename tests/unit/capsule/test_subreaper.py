@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from fsnap.capsule.injection import make_subreaper
+from fsnap.capsule.subreaper import make_subreaper
 
 pytestmark = pytest.mark.process
 
