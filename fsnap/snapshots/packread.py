@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 MAX_RANGE_BYTES = 16 << 20
 MAX_GAP_BYTES = 256 << 10
 """A gap up to this is read along: cheaper than one more request at 50 MB/s and 5 ms."""
+READS = 5
+"""Of a damaged part, until the object counts as damaged: a bad path flips more than one in a row."""
+Given = TypeVar("Given", bound="Buffer")
+Used = TypeVar("Used")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,32 +182,49 @@ class PackReader:
             self._learn_surely(pack_id, self._get(key, 0, objects.HEADER_BYTES))
         return box
 
-    # A part of an object comes without a check sum, so it may have changed on its way: before it counts as
-    # damaged, which gives up a snapshot, it is read once more.
-
     def _learn_surely(self, pack_id: str, header: Buffer) -> None:
-        try:
-            self.learn_header(pack_id, header)
-        except CorruptData:
-            key = layout.pack_key(self._prefix, pack_id)
-            self.learn_header(pack_id, self._get(key, 0, objects.HEADER_BYTES))
+        key = layout.pack_key(self._prefix, pack_id)
+
+        def read() -> Buffer:
+            return self._get(key, 0, objects.HEADER_BYTES)
+
+        _surely(header, read, lambda given: self.learn_header(pack_id, given))
 
     def _decode_surely(
         self, number: int, data: memoryview, at: int, where: str, *, parent: Buffer = b""
     ) -> Buffer:
-        try:
-            return self.decode(number, data, at, where, parent=parent)
-        except CorruptData:
-            row = self._index.chunks[number]
-            start = int(row["offset"])
-            again = memoryview(self._get(where, start, start + int(row["stored_bytes"])))
-            return self.decode(number, again, start, where, parent=parent)
+        row = self._index.chunks[number]
+        start = int(row["offset"])
+        end = start + int(row["stored_bytes"])
+
+        def read() -> memoryview:
+            return memoryview(self._get(where, start, end))
+
+        return _surely(
+            data[start - at : end - at],
+            read,
+            lambda given: self.decode(number, given, start, where, parent=parent),
+        )
 
     def _get(self, key: str, start: int, end: int) -> bytes:
         try:
             return self._store.get(key, start=start, length=end - start)
         except ObjectMissing as error:
             raise CorruptData(f"{key} is missing") from error
+
+
+def _surely(given: Given, read: Callable[[], Given], use: Callable[[Given], Used]) -> Used:
+    """What *use* makes of *given*, or of what *read* brings if that is damaged.
+
+    A part of an object comes without a check sum, so it may have changed on its way: before it counts as
+    damaged, which gives up a snapshot and the work in it, it is read ``READS`` times.
+    """
+    for _ in range(READS - 1):
+        try:
+            return use(given)
+        except CorruptData:
+            given = read()
+    return use(given)
 
 
 def for_each(parts: Iterable[Range], act: Callable[[Range], None], *, threads: int) -> None:

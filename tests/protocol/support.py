@@ -16,7 +16,7 @@ from pathlib import Path
 from fsnap.core.records import Record
 from fsnap.journal.mirror import read_records
 from fsnap.stores.file import FileStore
-from tests.e2e.harness import FSNAP, LIMIT_S, Attempt, Scenario
+from tests.e2e.harness import FSNAP, LIMIT_S, Attempt, Scenario, assert_same_bytes
 
 TICKER = Path(__file__).with_name("ticker.py")
 CRASHING = Path(__file__).with_name("crashing.py")
@@ -79,8 +79,14 @@ class Task(Scenario):
 
     def assert_whole(self, *attempts: Attempt) -> None:
         """The outputs joined are the whole, the file too, and no two copies ever ran at once."""
-        joined = b"".join(bytes(attempt.stdout.data) for attempt in attempts or self.attempts)
-        assert joined.decode() == self.expected_stdout().decode()
+        among = attempts or self.attempts
+        joined = b"".join(bytes(attempt.stdout.data) for attempt in among)
+        try:
+            assert_same_bytes(joined, self.expected_stdout(), "stdout")
+        except AssertionError as error:
+            for attempt in among:
+                error.add_note(attempt.told())
+            raise
         assert (self.state / "out").read_text() == self.expected_file()
         self.assert_never_two()
 

@@ -8,6 +8,7 @@ import pytest
 
 from fsnap.errors import CorruptData
 from fsnap.snapshots.fetch import Snapshot
+from fsnap.snapshots.packread import READS
 from fsnap.stores.base import Store
 from fsnap.stores.memory import MemoryStore
 from tests.unit.snapshots.lab import PREFIX, Lab, fill, tree
@@ -46,8 +47,9 @@ def opened(store: Store) -> Snapshot:
     return Snapshot.open(store=store, prefix=PREFIX, snapshot_id="s1", manifest_digest=None)
 
 
-def test_what_changed_on_its_way_is_read_again(lab: Lab, tmp_path: Path) -> None:
-    flipping = Flipping(lab.store, 1)
+@pytest.mark.parametrize("times", [1, READS - 1])
+def test_what_changed_on_its_way_is_read_again(lab: Lab, tmp_path: Path, times: int) -> None:
+    flipping = Flipping(lab.store, times)
     opened(flipping).restore_tree("state-0", tmp_path / "dest")  # type: ignore[arg-type]
     assert flipping.flipped
     assert (tmp_path / "dest" / "a").read_bytes() == bytes(range(256)) * 4000
@@ -56,4 +58,4 @@ def test_what_changed_on_its_way_is_read_again(lab: Lab, tmp_path: Path) -> None
 
 def test_what_stays_wrong_is_damaged(lab: Lab, tmp_path: Path) -> None:
     with pytest.raises(CorruptData, match="packs/"):
-        opened(Flipping(lab.store, 9)).restore_tree("state-0", tmp_path / "dest")  # type: ignore[arg-type]
+        opened(Flipping(lab.store, 2 * READS)).restore_tree("state-0", tmp_path / "dest")  # type: ignore[arg-type]
