@@ -57,10 +57,13 @@ class Network:
         self.address = f"{SUBNET}.{self.number}.1"
         self._forwarders: list[Forwarder] = []
         self._nodes = 0
+        # By itself a bridge takes the lowest address of its ports, so another one with every node that
+        # comes or goes; nodes that had asked for the old one would send to it for seconds.
+        mac = f"02:fa:57:00:00:{self.number:02x}"
         try:
             ip(
                 [
-                    f"link add {self.bridge} type bridge forward_delay 0",
+                    f"link add {self.bridge} address {mac} type bridge forward_delay 0",
                     f"link set {self.bridge} addrgenmode none",
                     f"address add {self.address}/24 dev {self.bridge}",
                     f"link set {self.bridge} up",

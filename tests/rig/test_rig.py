@@ -249,6 +249,18 @@ def test_nodes_reach_the_machines_loopback_through_the_rig(rig: Rig) -> None:
     echo.listener.close()
 
 
+def test_the_machine_keeps_its_address_whichever_nodes_come_and_go(rig: Rig) -> None:
+    """Nodes remember it; after a change what they send is lost until they ask again, which takes seconds."""
+    nodes = [rig.node("n0")]
+    address = Path(f"/sys/class/net/{nodes[0].link}/master/address")
+    first = address.read_text()
+    nodes += [rig.node(f"n{number}") for number in range(1, 5)]
+    assert address.read_text() == first
+    for node in nodes[1:]:
+        node.destroy()
+    assert address.read_text() == first
+
+
 def test_what_is_missing_is_said_in_one_line(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RigError, match="there is no /nowhere to bind"):
         rig.node("a", binds=["/nowhere"])
