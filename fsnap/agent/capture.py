@@ -182,7 +182,7 @@ class Capturer:
         except BaseException:
             _undo(criu, images)
             raise
-        if criu.open_gate("go") != 0:
+        if criu.open_gate("go", runs_on=True) != 0:
             raise CheckpointFailed(f"CRIU: {self._diagnosis(images)}")
         reach(CrashPoint.RUNS_ON)
         freeze_ms = frozen_ms(images) or 0

@@ -148,13 +148,13 @@ class CriuRun:
         self.at_gate = True
         return event
 
-    def open_gate(self, verdict: str, timeout_s: float = CRIU_TIMEOUT_S) -> int:
-        """Answer the gate and wait for CRIU's exit code.
+    def open_gate(self, verdict: str, timeout_s: float = CRIU_TIMEOUT_S, *, runs_on: bool = False) -> int:
+        """Answer the gate and wait for CRIU's exit code; *runs_on* if it dumped a tree that is to run on.
 
         :class:`LeaseOver` when that would let a restored tree run past its lease: the gate is closed still.
         """
         control = self._capsules.live()
-        if control.request("gate", verdict=verdict).get("lease_over"):
+        if control.request("gate", verdict=verdict, runs_on=runs_on).get("lease_over"):
             raise LeaseOver("the lease ran out before the restored tree was let go")
         self.at_gate = False
         return int(self._wait({"helper-exited"}, timeout_s, cancellable=False)["code"])

@@ -24,6 +24,7 @@ from fsnap.criu.argv import restore_argv
 from fsnap.criu.install import find_criu, network_lock
 from fsnap.criu.log import Cause, diagnose
 from fsnap.criu.pstree import has_strays
+from fsnap.criu.waits import begin_waits_again
 from fsnap.durable import write_private
 from fsnap.errors import CapsuleError, FsnapError, RestoreFailed
 from fsnap.keys import KeyRing
@@ -184,6 +185,7 @@ class Restorer:
         images = self._run_dir.empty(self._run_dir.images)
         with ServedImages(snapshot, images, names) as served:
             snapshot.restore_tree("images", images, without=names)
+            begin_waits_again(images)
             reach(CrashPoint.IMAGES_FETCHED)
             yield served
 

@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from fsnap.capsule.subreaper import become_subreaper, make_subreaper
+from fsnap.capsule.waits import resume_waits
 
 STDIO_FD_BASE = 100
 """CRIU's restore finds the new output pipes at these numbers (stdout, then stderr)."""
 
 ROOT_APPEARS_S = 60.0
 POLL_S = 0.001
+RESUMER_S = 10
 
 
 def become_task(request: dict[str, Any], pipes: Sequence[int], failure_fd: int) -> NoReturn:
@@ -83,6 +85,26 @@ def become_injector(request: dict[str, Any]) -> NoReturn:
                 log.write(f"the root will not adopt what CRIU orphans: {problem}\n")
             break
     os._exit(1)
+
+
+def run_resumer(criu: int, log_path: str) -> None:
+    """Has a fork of this process :func:`~fsnap.capsule.waits.resume_waits`, and waits for it.
+
+    A fork, since what it stops is init's child, whose stops init would take for news.
+    """
+    pid = os.fork()
+    if pid == 0:
+        _default_signals()
+        signal.alarm(RESUMER_S)
+        try:
+            resume_waits(criu)
+            os._exit(0)
+        except (OSError, ValueError, KeyError) as problem:
+            with open(log_path, "a", encoding="utf-8") as log:
+                log.write(f"waits that the dump interrupted stay so: {problem!r}\n")
+        finally:
+            os._exit(1)
+    os.waitpid(pid, 0)
 
 
 def _default_signals() -> None:

@@ -23,7 +23,7 @@ import signal
 import socket
 from typing import Any
 
-from fsnap.capsule.children import become_helper, become_injector, become_task
+from fsnap.capsule.children import become_helper, become_injector, become_task, run_resumer
 from fsnap.capsule.leasetimer import LeaseTimer, now_s
 from fsnap.capsule.procfs import others, state_and_group
 from fsnap.capsule.stream import READ_BYTES, STREAMS, Stream
@@ -314,7 +314,8 @@ class Init:
     def op_gate(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answer the closed gate: ``go`` lets CRIU finish, anything else makes it roll back.
 
-        Nothing runs past its lease: a dumped tree is stopped before, a restored one waits (``lease_over``).
+        ``runs_on``: a dumped tree is let go by ``go``, too.  Nothing runs past its lease: a dumped tree is
+        stopped before, a restored one waits (``lease_over``).
         """
         if self.gate is None:
             raise ValueError("no gate is closed")
@@ -323,6 +324,9 @@ class Init:
             return {"lease_over": True}
         if self.lease.over and not self.restoring and self.stopped is None:
             self._expire()
+        if not self.restoring and (request.get("runs_on") or not go):
+            for criu in self.helpers:
+                run_resumer(criu, os.path.join(self.run_dir, "init.log"))
         self.gate = None
         self.restoring = self.restoring and not go
         os.write(self.gate_ans, (b"go" if go else b"no") + b"\n")

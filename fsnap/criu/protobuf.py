@@ -1,8 +1,8 @@
-"""Protobuf messages of CRIU's images, as far as fsnap reads them: field by field, without a schema."""
+"""Protobuf messages of CRIU's images, as far as fsnap knows them: field by field, without a schema."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 _VARINT, _BYTES = 0, 2
 
@@ -26,6 +26,40 @@ def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
         else:
             raise ValueError(f"a protobuf field has type {tag & 7}")
         yield tag >> 3, value
+
+
+def find(data: bytes, *path: int) -> int | bytes | None:
+    """The value of a field by the numbers that lead to it, ``None`` where one is not there.
+
+    Of several with a number it is the last; :class:`ValueError` as for :func:`fields`.
+    """
+    value: int | bytes | None = data
+    for number in path:
+        value = dict(fields(value)).get(number) if isinstance(value, bytes) else None
+    return value
+
+
+def replace(data: bytes, path: Sequence[int], value: int) -> bytes:
+    """*data* with another number in the fields that *path* leads to; all else stays as it is."""
+    parts = []
+    for number, old in fields(data):
+        new: int | bytes = old
+        if number == path[0]:
+            new = replace(old, path[1:], value) if isinstance(old, bytes) else value
+        if isinstance(new, int):
+            parts += [varint(number << 3 | _VARINT), varint(new)]
+        else:
+            parts += [varint(number << 3 | _BYTES), varint(len(new)), new]
+    return b"".join(parts)
+
+
+def varint(value: int) -> bytes:
+    """A number that is not negative, seven bits a byte."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

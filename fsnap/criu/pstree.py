@@ -1,19 +1,30 @@
 """The process tree in CRIU's images (``pstree.img``).
 
 The file is two 32-bit magics, and of each process a 32-bit length and a protobuf
-``pstree_entry`` (``images/pstree.proto`` in the CRIU source): its fields 1, 2 and 4 are
-PID, parent's PID (0 for the root) and session.
+``pstree_entry`` (``images/pstree.proto`` in the CRIU source): its fields 1, 2, 4 and 5 are
+PID, parent's PID (0 for the root), session, and the ids of its threads.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from fsnap.criu.protobuf import fields
 
-_MAGICS_BYTES = 8
-_LENGTH_BYTES = 4
-_PID, _PARENT, _SESSION = 1, 2, 4
+MAGICS_BYTES = 8
+LENGTH_BYTES = 4
+_PID, _PARENT, _SESSION, _THREADS = 1, 2, 4, 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageProcess:
+    """A process as the images have it; ids are those of the capsule's namespace."""
+
+    pid: int
+    parent: int
+    session: int
+    threads: tuple[int, ...]
 
 
 def has_strays(images: Path) -> bool:
@@ -24,23 +35,35 @@ def has_strays(images: Path) -> bool:
     CRIU's ``pstree.c``, which takes the root for the namespace's init.
     """
     try:
-        processes = _processes((images / "pstree.img").read_bytes())
+        processes = read_processes(images)
     except (OSError, ValueError):
         return False
-    roots = {process[_PID]: process[_SESSION] for process in processes if process[_PARENT] == 0}
+    roots = {process.pid: process.session for process in processes if process.parent == 0}
     return any(
-        process[_PARENT] in roots and process[_SESSION] not in (process[_PID], roots[process[_PARENT]])
+        process.parent in roots and process.session not in (process.pid, roots[process.parent])
         for process in processes
     )
 
 
-def _processes(image: bytes) -> list[dict[int, int]]:
+def read_processes(images: Path) -> list[ImageProcess]:
+    """All of the tree; :class:`OSError`, :class:`ValueError`."""
+    image = (images / "pstree.img").read_bytes()
     found = []
-    at = _MAGICS_BYTES
+    at = MAGICS_BYTES
     while at < len(image):
-        length = int.from_bytes(image[at : at + _LENGTH_BYTES], "little")
-        at += _LENGTH_BYTES
-        entry = {number: value for number, value in fields(image[at : at + length]) if isinstance(value, int)}
-        found.append({_PID: 0, _PARENT: 0, _SESSION: 0} | entry)
+        length = int.from_bytes(image[at : at + LENGTH_BYTES], "little")
+        at += LENGTH_BYTES
+        found.append(_process(image[at : at + length]))
         at += length
     return found
+
+
+def _process(entry: bytes) -> ImageProcess:
+    numbers = [(number, value) for number, value in fields(entry) if isinstance(value, int)]
+    single = dict(numbers)
+    return ImageProcess(
+        pid=single.get(_PID, 0),
+        parent=single.get(_PARENT, 0),
+        session=single.get(_SESSION, 0),
+        threads=tuple(value for number, value in numbers if number == _THREADS),
+    )

@@ -44,6 +44,16 @@ def test_threads_shared_mapping_and_an_unlinked_file(
     assert_same(task.run_through(printed("step 6 "), printed("step 22 ")), expected)
 
 
+def test_waits_with_a_time_limit(scenario: MakeScenario, c_program: Callable[[str], Path]) -> None:
+    """Neither a reclaim nor a periodic checkpoint interrupts them."""
+    task = scenario([c_program("waits")])
+    expected = task.baseline()
+    task.flags += ["--interval", "0.5", "--verbose"]
+    assert_same(task.run_through(printed("step 13 "), printed("step 26 ")), expected)
+    told = [bytes(attempt.stderr.data) for attempt in task.attempts]
+    assert all(b"predumping: periodic checkpoint" in attempt for attempt in told)
+
+
 def test_pipeline_with_spilling_sort(scenario: MakeScenario) -> None:
     task = scenario(["sh", WORKLOADS / "pipeline.sh"])
     expected = task.baseline()

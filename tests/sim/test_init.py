@@ -64,6 +64,7 @@ def real(now: Now, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     monkeypatch.setattr(module, "signal", SimpleNamespace(**{**numbers, **vars(handlers)}))
     monkeypatch.setattr(module, "os", Os())
     monkeypatch.setattr(module, "others", list)
+    monkeypatch.setattr(module, "run_resumer", lambda criu, log: None)
     monkeypatch.setattr(module, "open", lambda *_, **__: (tmp_path / "last_pid").open("w"), raising=False)
     (tmp_path / "run").mkdir()
     made = module.Init(str(tmp_path / "run"), socket.socket(socket.AF_UNIX).detach(), -1)

@@ -171,7 +171,7 @@ class SimInit:
         criu.begin()
         return {"pid": 2}
 
-    def op_gate(self, verdict: str) -> dict[str, Any]:
+    def op_gate(self, verdict: str, runs_on: bool = False) -> dict[str, Any]:
         if self.gate is None:
             raise ValueError("no gate is closed")
         if self._over and self.restoring and verdict == "go":

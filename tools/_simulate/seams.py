@@ -327,6 +327,7 @@ def _restores() -> list[tuple[Any, str, Any]]:
         (restoring, "network_lock", lambda criu: "skip"),
         (restoring, "restore_argv", lambda **_: ["restore"]),
         (restoring, "has_strays", lambda images: False),
+        (restoring, "begin_waits_again", lambda images: 0),
         (restoring, "apply_scheduling", lambda proc, extra: None),
         (restoring, "write_private", lambda path, data: None),
         (restoring, "_text", lambda path: ""),

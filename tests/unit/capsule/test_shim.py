@@ -14,7 +14,8 @@ from fsnap.capsule import identity
 from fsnap.capsule import stream as module
 from fsnap.capsule.stream import Stream
 
-INSIDE = ("init.py", "launch.py", "children.py", "leasetimer.py", "procfs.py", "stream.py", "subreaper.py")
+INSIDE = ("init.py", "launch.py", "children.py", "leasetimer.py", "procfs.py", "stream.py")
+INSIDE += ("subreaper.py", "tracing.py", "waits.py")
 """What runs in the capsule, without the agent's environment."""
 
 

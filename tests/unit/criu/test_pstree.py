@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fsnap.criu.protobuf import varint
 from fsnap.criu.pstree import has_strays
-from tests.unit.criu.protobuf import varint
 
 MAGICS = (0x54564319).to_bytes(4, "little") + (0x50273030).to_bytes(4, "little")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fsnap.criu.protobuf import varint
 from fsnap.criu.stats import frozen_ms
-from tests.unit.criu.protobuf import varint
 
 
 def entry(frozen_us: int, *, before: bytes = b"", outer_before: bytes = b"") -> bytes:

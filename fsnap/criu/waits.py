@@ -1,0 +1,104 @@
+"""Waits with a time limit that a dump interrupted, begun again in its images.
+
+A thread that is frozen in ``poll``, in a sleep or in a futex with a time limit goes on by
+``restart_syscall``, with what its kernel remembers of it.  Nobody can take that out of the
+kernel, so CRIU lets such a call fail with ``EINTR`` (``compel_get_task_regs`` in its
+``infect.c``).  A program that catches no signal need not reckon with that, and some don't:
+``script`` ends the program that it records.
+
+Here its registers are set to the moment before the call, as CRIU does for calls without a
+limit.  The time begins anew, unless the program lets the kernel write the rest of it where
+the time stood, or waits until a moment.  A thread with a signal to handle keeps its
+``EINTR``: that is what the signal would have brought.
+
+x86-64 only: elsewhere a register of the call's is lost by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from loguru import logger
+
+from fsnap.criu.protobuf import fields, find, replace
+from fsnap.criu.pstree import LENGTH_BYTES, MAGICS_BYTES, ImageProcess, read_processes
+
+RESTARTED = frozenset({7, 35, 202, 230})
+"""``poll``, ``nanosleep``, ``futex`` and ``clock_nanosleep`` of x86-64: the calls with a
+``restart_block`` in the kernel's source."""
+EINTR = (1 << 64) - 4
+CALL_BYTES = 2
+"""Of the instruction ``syscall``."""
+X86_64, NATIVE = 1, 1
+
+# Fields of core_entry (images/core.proto, core-x86.proto and siginfo.proto in the CRIU source).
+ARCHITECTURE = (1,)
+REGISTERS = (2, 2)
+SHARED_SIGNALS = (3, 10)
+BLOCKED, LEADERS_BLOCKED = (5, 6), (3, 5)
+OWN_SIGNALS = (5, 9)
+# Of REGISTERS:
+AX, CALL, IP, MODE = 11, 16, 17, 28
+_INFO = 1
+"""Of one signal's entry: its ``siginfo_t``, which begins with its number."""
+_NUMBER_BYTES = 4
+_HEADER_BYTES = MAGICS_BYTES + LENGTH_BYTES
+
+
+def begin_waits_again(images: Path) -> int:
+    """Rewrite the registers of waiting threads in the staged *images*; says how many threads there were.
+
+    Images that can't be understood are left alone: they are CRIU's to refuse.
+    """
+    begun = 0
+    try:
+        for process in read_processes(images):
+            begun += _begin_again(images, process)
+    except (OSError, ValueError) as problem:
+        logger.debug("interrupted waits stay interrupted: {}", problem)
+    return begun
+
+
+def _begin_again(images: Path, process: ImageProcess) -> int:
+    paths = [images / f"core-{thread}.img" for thread in process.threads]
+    cores = {path: path.read_bytes()[_HEADER_BYTES:] for path in paths}
+    shared = {signal for core in cores.values() for signal in _signals(find(core, *SHARED_SIGNALS))}
+    begun = 0
+    for path, core in cores.items():
+        again = _before_its_wait(core, shared)
+        if again is not None:
+            magics = path.read_bytes()[:MAGICS_BYTES]
+            path.write_bytes(magics + len(again).to_bytes(LENGTH_BYTES, "little") + again)
+            begun += 1
+    return begun
+
+
+def _before_its_wait(core: bytes, shared: set[int]) -> bytes | None:
+    """*core* as it was before the wait it is in; ``None`` if it is in none, or has a signal to handle."""
+    registers = find(core, *REGISTERS)
+    if find(core, *ARCHITECTURE) != X86_64 or not isinstance(registers, bytes):
+        return None
+    of = {number: value for number, value in fields(registers) if isinstance(value, int)}
+    if of.get(AX) != EINTR or of.get(CALL) not in RESTARTED or of.get(MODE, NATIVE) != NATIVE:
+        return None
+    if _has_signal(core, shared):
+        return None
+    core = replace(core, (*REGISTERS, AX), of[CALL])
+    return replace(core, (*REGISTERS, IP), of[IP] - CALL_BYTES)
+
+
+def _has_signal(core: bytes, shared: set[int]) -> bool:
+    """Whether the thread is about to handle a signal: one of its own or of those its process *shared*."""
+    blocked = find(core, *BLOCKED)
+    mask = find(core, *LEADERS_BLOCKED) if blocked is None else blocked
+    pending = shared | set(_signals(find(core, *OWN_SIGNALS)))
+    return not isinstance(mask, int) or any(not mask >> (signal - 1) & 1 for signal in pending)
+
+
+def _signals(queue: int | bytes | None) -> Iterator[int]:
+    """The numbers of the signals that wait in *queue*."""
+    for _, entry in fields(queue) if isinstance(queue, bytes) else ():
+        info = find(entry, _INFO) if isinstance(entry, bytes) else None
+        if isinstance(info, bytes):
+            yield int.from_bytes(info[:_NUMBER_BYTES], "little")
