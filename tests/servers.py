@@ -194,7 +194,7 @@ def running(
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=directory,
-                env=_plain_environment() | dict(variables(chosen)),
+                env=_plain_environment() | {"TMPDIR": str(directory)} | dict(variables(chosen)),
             )
         server = kind(name=name, endpoint=f"http://{HOST}:{chosen[0]}", log=log, process=process)
         try:
@@ -204,7 +204,15 @@ def running(
         finally:
             process.kill()
             process.wait()
+            _sweep(chosen)
     raise RuntimeError(f"{name} does not start:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+def _sweep(ports: Sequence[int]) -> None:
+    """Remove what servers leave in /tmp, whatever ``TMPDIR`` says, under the names of their ports."""
+    for port in ports:
+        for left in Path("/tmp").glob(f"*-{port}.sock"):
+            left.unlink(missing_ok=True)
 
 
 def free_ports(count: int) -> list[int]:

@@ -6,7 +6,6 @@ All of it goes with the context that made it.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from _demo.nodes import Machine, RigMachine, SimpleMachine
-from tests.servers import S3Server, seaweedfs
+from tests.servers import seaweedfs
 from tools.rig import Rig, RigError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -48,7 +47,7 @@ def set_stage(*, s3: bool, simple: bool) -> Iterator[Stage]:
         work = Path(tempfile.mkdtemp(prefix="fsnap-demo."))
         stack.callback(shutil.rmtree, work)
         os.environ.pop("TMPDIR", None)  # the task's temporary files belong in /tmp, which travels
-        server = stack.enter_context(_s3_server(work / "s3")) if s3 else None
+        server = stack.enter_context(seaweedfs(work / "s3")) if s3 else None
         store = work / "store"
         store.mkdir()
         env: dict[str, str] = {}
@@ -85,16 +84,3 @@ def _open_rig(stack: ExitStack, binds: list[Path]) -> tuple[Rig | None, str]:
     except (RigError, OSError) as problem:
         return None, str(problem)
     return rig, ""
-
-
-@contextmanager
-def _s3_server(directory: Path) -> Iterator[S3Server]:
-    """A real S3 server on 127.0.0.1, with a bucket."""
-    with seaweedfs(directory) as server:
-        try:
-            yield server
-        finally:
-            # The server's sockets, the only files that it makes outside its directory.
-            for port in re.findall(r"port(?:\.grpc)?=(\d+)", str(server.process.args)):
-                for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
-                    socket.unlink(missing_ok=True)
