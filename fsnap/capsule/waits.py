@@ -1,12 +1,13 @@
-"""Waits with a time limit go on in a tree that CRIU lets run again.
+"""Waits go on in a tree that CRIU lets run again.
 
-A thread that was frozen in ``poll``, in a sleep or in a futex with a time limit goes on by
+A thread that is stopped in ``poll``, in a sleep or in a futex with a time limit goes on by
 ``restart_syscall``, with what its kernel remembers of it.  The code that CRIU runs in a
-process makes the kernel forget: the call fails with ``EINTR``.  A program that catches no
-signal need not reckon with that, and a checkpoint is no reason to break it.
+process makes the kernel forget: the call fails with ``EINTR``.  ``epoll_wait`` and some
+more do so at any stop (signal(7)).  A program that catches no signal need not reckon with
+that, and a checkpoint is no reason to break it.
 
 So, while CRIU waits at its gate and holds the whole tree, such threads are set to the
-moment before the call, as CRIU does it for calls without a limit.  Only CRIU may do so, as
+moment before the call, as CRIU does it for other waits.  Only CRIU may do so, as
 their tracer: it is made to, through ptrace.  What is restored later is put right in its
 images (:mod:`fsnap.criu.waits`).
 
@@ -21,9 +22,8 @@ from pathlib import Path
 
 from fsnap.capsule.tracing import GETREGSET, NT_PRSTATUS, RAX, RIP, SETREGSET, Stopped, stopped
 
-RESTARTED = frozenset({7, 35, 202, 230})
-"""``poll``, ``nanosleep``, ``futex`` and ``clock_nanosleep`` of x86-64: the calls with a
-``restart_block`` in the kernel's source."""
+WAITS = frozenset({7, 35, 202, 230, 232, 281, 441, 128, 65, 220, 208, 43, 288, 45, 47})
+"""The calls, by their numbers on x86-64: those that :data:`fsnap.criu.waits.WAITS` names."""
 CALL_BYTES = 2
 """Of the instruction ``syscall``."""
 _EINTR = (1 << 64) - 4
@@ -50,7 +50,7 @@ def _waiting(tracer: int) -> Iterator[tuple[int, int]]:
     for task in Path("/proc").glob("[0-9]*/task/[0-9]*"):
         try:
             call = (task / "syscall").read_text().split()[0]
-            if call.isdecimal() and int(call) in RESTARTED and _is_held(task, tracer):
+            if call.isdecimal() and int(call) in WAITS and _is_held(task, tracer):
                 yield int(task.name), int(call)
         except OSError:
             continue  # it has ended

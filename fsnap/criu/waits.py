@@ -1,15 +1,16 @@
-"""Waits with a time limit that a dump interrupted, begun again in its images.
+"""Waits that a dump interrupted, begun again in its images.
 
-A thread that is frozen in ``poll``, in a sleep or in a futex with a time limit goes on by
+A thread that is stopped in ``poll``, in a sleep or in a futex with a time limit goes on by
 ``restart_syscall``, with what its kernel remembers of it.  Nobody can take that out of the
 kernel, so CRIU lets such a call fail with ``EINTR`` (``compel_get_task_regs`` in its
-``infect.c``).  A program that catches no signal need not reckon with that, and some don't:
-``script`` ends the program that it records.
+``infect.c``).  ``epoll_wait`` and some more do so at any stop (signal(7)).  A program that
+catches no signal need not reckon with that, and some don't: ``script`` ends the program
+that it records.
 
-Here its registers are set to the moment before the call, as CRIU does for calls without a
-limit.  The time begins anew, unless the program lets the kernel write the rest of it where
-the time stood, or waits until a moment.  A thread with a signal to handle keeps its
-``EINTR``: that is what the signal would have brought.
+Here its registers are set to the moment before the call, as CRIU does for other waits.
+The time begins anew, unless the program lets the kernel write the rest of it where the
+time stood, or waits until a moment.  A thread with a signal to handle keeps its ``EINTR``:
+that is what the signal would have brought.
 
 x86-64 only: elsewhere a register of the call's is lost by then.
 """
@@ -24,9 +25,11 @@ from loguru import logger
 from fsnap.criu.protobuf import fields, find, replace
 from fsnap.criu.pstree import LENGTH_BYTES, MAGICS_BYTES, ImageProcess, read_processes
 
-RESTARTED = frozenset({7, 35, 202, 230})
-"""``poll``, ``nanosleep``, ``futex`` and ``clock_nanosleep`` of x86-64: the calls with a
-``restart_block`` in the kernel's source."""
+WAITS = frozenset({7, 35, 202, 230, 232, 281, 441, 128, 65, 220, 208, 43, 288, 45, 47})
+"""``poll``, ``nanosleep``, ``futex`` and ``clock_nanosleep`` of x86-64, which have a ``restart_block`` in the
+kernel's source; ``epoll_wait``, ``epoll_pwait``, ``epoll_pwait2``, ``rt_sigtimedwait``, ``semop``,
+``semtimedop`` and ``io_getevents``; ``accept``, ``accept4``, ``recvfrom`` and ``recvmsg``, which fail so on a
+socket with a time limit.  None of them has done anything when it was interrupted."""
 EINTR = (1 << 64) - 4
 CALL_BYTES = 2
 """Of the instruction ``syscall``."""
@@ -80,7 +83,7 @@ def _before_its_wait(core: bytes, shared: set[int]) -> bytes | None:
     if find(core, *ARCHITECTURE) != X86_64 or not isinstance(registers, bytes):
         return None
     of = {number: value for number, value in fields(registers) if isinstance(value, int)}
-    if of.get(AX) != EINTR or of.get(CALL) not in RESTARTED or of.get(MODE, NATIVE) != NATIVE:
+    if of.get(AX) != EINTR or of.get(CALL) not in WAITS or of.get(MODE, NATIVE) != NATIVE:
         return None
     if _has_signal(core, shared):
         return None
