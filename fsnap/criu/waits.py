@@ -52,13 +52,14 @@ _HEADER_BYTES = MAGICS_BYTES + LENGTH_BYTES
 def begin_waits_again(images: Path) -> int:
     """Rewrite the registers of waiting threads in the staged *images*; says how many threads there were.
 
-    Images that can't be understood are left alone: they are CRIU's to refuse.
+    Images that are not there or can't be understood are left alone: they are CRIU's to refuse.
+    :class:`OSError` when one can't be written.
     """
     begun = 0
     try:
         for process in read_processes(images):
             begun += _begin_again(images, process)
-    except (OSError, ValueError) as problem:
+    except (FileNotFoundError, ValueError) as problem:
         logger.debug("interrupted waits stay interrupted: {}", problem)
     return begun
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -143,6 +145,16 @@ def test_images_that_say_nothing_are_left_to_criu(tmp_path: Path) -> None:
         (tmp_path / "core-1001.img").write_bytes(damaged)
         assert begin_waits_again(tmp_path) == 0
         assert (tmp_path / "core-1001.img").read_bytes() == damaged
+
+
+def test_a_full_disk_is_no_image_of_criu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_bytes(path: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    write(tmp_path, {1001: {1001: core()}})
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    with pytest.raises(OSError, match="No space"):
+        begin_waits_again(tmp_path)
 
 
 def test_both_ways_mean_the_same_calls() -> None:
