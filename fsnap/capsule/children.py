@@ -21,6 +21,7 @@ STDIO_FD_BASE = 100
 ROOT_APPEARS_S = 60.0
 POLL_S = 0.001
 RESUMER_S = 10
+"""A last resort for a CRIU that does not stop; the work itself takes 2 s at most."""
 
 
 def become_task(request: dict[str, Any], pipes: Sequence[int], failure_fd: int) -> NoReturn:

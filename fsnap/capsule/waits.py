@@ -16,7 +16,9 @@ Standard library only: it runs inside the capsule's init.
 
 from __future__ import annotations
 
+import itertools
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +28,8 @@ WAITS = frozenset({7, 35, 202, 230, 232, 281, 441, 128, 65, 220, 208, 43, 288, 4
 """The calls, by their numbers on x86-64: those that :data:`fsnap.criu.waits.WAITS` names."""
 CALL_BYTES = 2
 """Of the instruction ``syscall``."""
+LIMIT_S = 2.0
+"""Some eight thousand threads."""
 _EINTR = (1 << 64) - 4
 """What CRIU makes of a call that its stop interrupted: ``compel_get_task_regs`` in its ``infect.c``."""
 _PTRACE = 101
@@ -36,13 +40,16 @@ _VECTOR = struct.Struct("<QQ")
 def resume_waits(tracer: int) -> int:
     """Threads that *tracer* holds will wait on when it lets them go; says how many.
 
-    :class:`OSError` when it is gone, or can't be traced.
+    The tree is frozen meanwhile: after ``LIMIT_S`` the rest is left.  :class:`OSError` when the tracer is
+    gone, or can't be traced.
     """
+    end_s = time.monotonic() + LIMIT_S
     waiting = list(_waiting(tracer))
     if not waiting:
         return 0
     with stopped(tracer) as criu:
-        return sum(_begin_again(criu, thread, call) for thread, call in waiting)
+        in_time = itertools.takewhile(lambda _: time.monotonic() < end_s, waiting)
+        return sum(_begin_again(criu, thread, call) for thread, call in in_time)
 
 
 def _waiting(tracer: int) -> Iterator[tuple[int, int]]:

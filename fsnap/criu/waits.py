@@ -66,16 +66,13 @@ def begin_waits_again(images: Path) -> int:
 
 def _begin_again(images: Path, process: ImageProcess) -> int:
     paths = [images / f"core-{thread}.img" for thread in process.threads]
-    cores = {path: path.read_bytes()[_HEADER_BYTES:] for path in paths}
+    found = {path: path.read_bytes() for path in paths}
+    cores = {path: image[_HEADER_BYTES:] for path, image in found.items()}
     shared = {signal for core in cores.values() for signal in _signals(find(core, *SHARED_SIGNALS))}
-    begun = 0
-    for path, core in cores.items():
-        again = _before_its_wait(core, shared)
-        if again is not None:
-            magics = path.read_bytes()[:MAGICS_BYTES]
-            path.write_bytes(magics + len(again).to_bytes(LENGTH_BYTES, "little") + again)
-            begun += 1
-    return begun
+    before = {path: core for path in paths if (core := _before_its_wait(cores[path], shared)) is not None}
+    for path, core in before.items():
+        path.write_bytes(found[path][:MAGICS_BYTES] + len(core).to_bytes(LENGTH_BYTES, "little") + core)
+    return len(before)
 
 
 def _before_its_wait(core: bytes, shared: set[int]) -> bytes | None:

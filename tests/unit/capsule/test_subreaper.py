@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import pytest
 
 from fsnap.capsule.subreaper import make_subreaper
+from tests.unit.capsule.programs import line, program, tell
 
 pytestmark = pytest.mark.process
 
@@ -40,46 +39,27 @@ COMPUTING = "end = time.monotonic() + 1; total = sum(1 for _ in iter(lambda: tim
 SLEEPING = "begin = time.monotonic(); time.sleep(1); assert time.monotonic() - begin >= 1"
 
 
-@contextmanager
-def target(wait: str) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        [sys.executable, "-c", TARGET.format(wait=wait)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline()
+def target(wait: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    return program(TARGET.format(wait=wait))
 
 
 @pytest.mark.parametrize("wait", [READING, COMPUTING, SLEEPING], ids=["reading", "computing", "sleeping"])
 def test_it_goes_on_as_before(wait: str) -> None:
     with target(wait) as process:
-        assert line(process) == "adopts 0\n"
+        assert line(process) == "adopts 0"
         make_subreaper(process.pid)
-        assert process.stdin is not None
-        process.stdin.write("go on\n")
-        process.stdin.flush()
-        assert line(process) == "adopts 1 caught 0\n"
+        tell(process, "go on")
+        assert line(process) == "adopts 1 caught 0"
         assert process.wait() == 0
 
 
 def test_signals_that_come_meanwhile_are_delivered() -> None:
     with target(READING) as process:
-        assert line(process) == "adopts 0\n"
+        assert line(process) == "adopts 0"
         for _ in range(50):
             process.send_signal(signal.SIGUSR1)
             make_subreaper(process.pid)
-        assert process.stdin is not None
-        process.stdin.write("go on\n")
-        process.stdin.flush()
+        tell(process, "go on")
         words = line(process).split()
         assert words[:2] == ["adopts", "1"]
         assert 1 <= int(words[3]) <= 50
@@ -97,14 +77,8 @@ def test_a_process_that_is_not_there() -> None:
 
 def test_a_process_that_another_one_traces() -> None:
     with target(READING) as process:
-        assert line(process) == "adopts 0\n"
-        with subprocess.Popen(
-            [sys.executable, "-c", TRACER, str(process.pid)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as tracer:
-            assert line(tracer) == "traces\n"
+        assert line(process) == "adopts 0"
+        with program(TRACER, process.pid) as tracer:
+            assert line(tracer) == "traces"
             with pytest.raises(PermissionError):
                 make_subreaper(process.pid)
-            tracer.kill()

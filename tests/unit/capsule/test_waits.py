@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from fsnap.capsule import waits
 from fsnap.capsule.waits import resume_waits
+from tests.unit.capsule.programs import line, program, tell
 
 pytestmark = pytest.mark.process
 
@@ -41,23 +40,6 @@ tracing._ptrace(tracing._DETACH, pid)
 EINTR, READY = -4, 3
 
 
-@contextmanager
-def program(text: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", text, *map(str, arguments)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
-
-
 def wait_in_poll(target: subprocess.Popen[str]) -> None:
     assert line(target) == "waits"
     while not Path(f"/proc/{target.pid}/syscall").read_text().startswith("7 "):
@@ -70,9 +52,7 @@ def held(target: subprocess.Popen[str], taken: int, *, resume: bool) -> tuple[in
     with program(TRACER, target.pid, taken) as tracer:
         assert line(tracer) == "holds"
         resumed = resume_waits(tracer.pid) if resume else 0
-        assert tracer.stdin is not None
-        tracer.stdin.write("go\n")
-        tracer.stdin.flush()
+        tell(tracer, "go")
         begin = time.monotonic()
         assert tracer.wait() == 0
         said = line(target)
@@ -94,6 +74,12 @@ def test_without_that_it_would_not() -> None:
 def test_a_call_that_has_ended_is_not_made_again() -> None:
     with program(TARGET) as target:
         assert held(target, READY, resume=True)[:2] == (0, "3 0")
+
+
+def test_what_takes_too_long_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waits, "LIMIT_S", 0.0)
+    with program(TARGET) as target:
+        assert held(target, EINTR, resume=True)[:2] == (0, "-1 4")
 
 
 def test_threads_of_another_tracer_are_not_touched() -> None:
