@@ -13,16 +13,23 @@ import signal
 import sys
 import time
 
-homes: dict[int, str] = {}
-"""By PID namespace: a copy may outlive its init by a beat, and an init that was killed names no home."""
+
+def init_command() -> bytes:
+    """The command line of the capsule's init.
+
+    It is empty once init was killed, which ends this copy, too: it says nothing more.  To remember it would
+    not do, since a restored copy remembers another init, and numbers of namespaces are given again.
+    """
+    while True:
+        with open("/proc/1/cmdline", "rb") as cmdline:
+            if command := cmdline.read():
+                return command
 
 
 def beat(control: str, step: int) -> None:
     """One sign of life, in a file of this very copy; no file stays open for writing at a known size."""
     capsule = os.stat("/proc/self/ns/pid").st_ino
-    with open("/proc/1/cmdline", "rb") as cmdline:
-        home = cmdline.read().split(b"/home-")[-1].split(b"/")[0].decode(errors="replace")
-    home = homes[capsule] = home or homes.get(capsule, "")
+    home = init_command().split(b"/home-")[-1].split(b"/")[0].decode(errors="replace")
     copy = f"beats.{home}.{capsule}"
     fd = os.open(os.path.join(control, copy), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.write(fd, b"%d %d\n" % (time.time_ns(), step))
